@@ -1,0 +1,20 @@
+//! Train and run flow-matching robot policies on any GPU, with hand-written WGSL kernels and no ML framework.
+
+pub mod cpu;
+#[cfg(feature = "data")]
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod flow;
+pub mod gpu;
+pub mod graph;
+pub mod kernels;
+pub mod nn;
+pub mod policy;
+pub mod rng;
+pub mod sim;
+pub mod train;
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,2 @@
+//! The `flowgpu` program: parses, dispatches, prints errors; nothing else.
+fn main() {}
