@@ -1,5 +1,7 @@
 //! Train and run flow-matching robot policies on any GPU, with hand-written WGSL kernels and no ML framework.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod cpu;
 #[cfg(feature = "data")]
 pub mod data;
@@ -8,13 +10,12 @@ pub mod eval;
 pub mod flow;
 pub mod gpu;
 pub mod graph;
+pub mod image;
 pub mod kernels;
 pub mod nn;
 pub mod policy;
 pub mod rng;
 pub mod sim;
 pub mod train;
-#[cfg(feature = "cli")]
-pub mod cli;
 
 pub use error::{Error, ErrorKind, Result};
