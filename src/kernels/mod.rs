@@ -1,1 +1,151 @@
-//! See ARCHITECTURE.md.
+//! Every kernel: one WGSL shader, one CPU twin, one description that names no device.
+//!
+//! A kernel is a plain struct of sizes. It knows its shader and what to launch ([`Kernel::dispatch`]), the words
+//! of its uniform block ([`Kernel::params`]), and how to do the same work on slices ([`Kernel::twin`]). The
+//! bindings of a shader are the uniform block at 0, then the inputs, then the outputs, in the order of the
+//! struct's documentation. `gpu` and `cpu` execute lists of [`Step`]s; `graph` writes them.
+
+pub mod activation;
+pub mod check;
+pub mod float;
+pub mod matmul;
+pub mod plan;
+pub mod shader;
+
+pub use float::Float;
+pub use plan::{Binding, Place, Plan, Set, Slot, Step};
+pub use shader::{AdapterClass, Dispatch, Shader};
+
+use std::fmt;
+
+/// What a value's elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 32-bit floats (f64 on the oracle).
+    F32,
+    /// Bytes, four to a word on a GPU, the lowest address in the lowest bits.
+    U8,
+    /// 32-bit whole numbers.
+    U32,
+}
+
+/// An input of a twin.
+#[derive(Debug, Clone, Copy)]
+pub enum Slice<'a, T> {
+    /// Floats.
+    F(&'a [T]),
+    /// Bytes.
+    U8(&'a [u8]),
+    /// Words.
+    U32(&'a [u32]),
+    /// An optional binding that is not there.
+    Nothing,
+}
+
+impl<'a, T> Slice<'a, T> {
+    /// The floats; empty for an absent binding.
+    ///
+    /// # Panics
+    /// If the binding holds bytes or words: a mistake of the graph, not of a user.
+    pub fn floats(self) -> &'a [T] {
+        match self {
+            Slice::F(values) => values,
+            Slice::Nothing => &[],
+            _ => panic!("a kernel was given whole numbers where floats belong"),
+        }
+    }
+
+    /// The words.
+    ///
+    /// # Panics
+    /// If the binding holds something else.
+    pub fn words(self) -> &'a [u32] {
+        match self {
+            Slice::U32(values) => values,
+            _ => panic!("a kernel was given no words where words belong"),
+        }
+    }
+}
+
+/// What a twin reads and writes.
+pub struct Io<'a, 'b, T> {
+    /// Inputs in binding order.
+    pub inputs: &'a [Slice<'b, T>],
+    /// Outputs in binding order; an in-place output holds its old value.
+    pub outputs: &'a mut [&'b mut [T]],
+}
+
+/// What every kernel's struct offers. [`Kernel`] is the closed set of them.
+pub trait Describe {
+    /// The word for this kernel everywhere: file, shader, twin, profile.
+    const NAME: &'static str;
+    /// Shader variant, knobs and workgroups for a class of adapters.
+    fn dispatch(&self, class: AdapterClass) -> Dispatch;
+    /// The words of the uniform block, in the shader's order.
+    fn params(&self) -> Vec<u32>;
+    /// The same work on slices, in plain Rust.
+    fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>);
+    /// Floating-point operations of one launch, for throughput figures.
+    fn flops(&self) -> u64;
+}
+
+macro_rules! kernels {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        /// Any kernel.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Kernel {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] $name($module::$name)),*
+        }
+        $(impl From<$module::$name> for Kernel {
+            fn from(kernel: $module::$name) -> Self { Kernel::$name(kernel) }
+        })*
+        impl Kernel {
+            /// The kernel's name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Kernel::$name(_) => $module::$name::NAME),* }
+            }
+            /// Shader variant, knobs and workgroups for a class of adapters.
+            pub fn dispatch(&self, class: AdapterClass) -> Dispatch {
+                match self { $(Kernel::$name(k) => k.dispatch(class)),* }
+            }
+            /// The words of the uniform block.
+            pub fn params(&self) -> Vec<u32> {
+                match self { $(Kernel::$name(k) => k.params()),* }
+            }
+            /// The same work on slices.
+            pub fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
+                match self { $(Kernel::$name(k) => k.twin(io)),* }
+            }
+            /// Floating-point operations of one launch.
+            pub fn flops(&self) -> u64 {
+                match self { $(Kernel::$name(k) => k.flops()),* }
+            }
+        }
+        /// The case tables of all kernels, for tests and `flowgpu doctor`.
+        pub fn all_cases() -> Vec<check::Case> {
+            let mut cases = Vec::new();
+            $(cases.extend($module::$name::cases());)*
+            cases
+        }
+    };
+}
+
+kernels! {
+    matmul::Matmul,
+    activation::Activate,
+    activation::ActivateBackward,
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A size as a word of a uniform block.
+///
+/// # Panics
+/// If the size passes 2^32: checked where graphs are built.
+pub(crate) fn word(size: usize) -> u32 {
+    u32::try_from(size).expect("sizes of kernels fit 32 bits")
+}

@@ -1,0 +1,26 @@
+// What the matrix products share: sizes, bindings, the epilogue. Described in src/kernels/matmul.rs.
+struct Params {
+    m: u32, k: u32, n: u32, batch: u32,
+    a_offset: u32, a_row: u32, a_column: u32, a_batch: u32,
+    b_offset: u32, b_row: u32, b_column: u32, b_batch: u32,
+    c_offset: u32, c_row: u32, c_column: u32, c_batch: u32,
+    has_bias: u32, bias_offset: u32, residual_rows: u32, activation: u32,
+    alpha: f32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;         // m x k, strided
+@group(0) @binding(2) var<storage, read> b: array<f32>;         // k x n, strided
+@group(0) @binding(3) var<storage, read> bias: array<f32>;      // [n] from bias_offset
+@group(0) @binding(4) var<storage, read> residual: array<f32>;  // [residual_rows, n]
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;   // m x n, strided
+
+// Stores R + alpha f(sum + bias) at (i, j) of one batch entry, where that lies inside C.
+fn finish(entry: u32, i: u32, j: u32, sum: f32) {
+    if i >= p.m || j >= p.n { return; }
+    var y = sum;
+    if p.has_bias != 0u { y += bias[p.bias_offset + j]; }
+    y = p.alpha * activate(p.activation, y);
+    if p.residual_rows != 0u { y += residual[(i % p.residual_rows) * p.n + j]; }
+    c[p.c_offset + entry * p.c_batch + i * p.c_row + j] = y;
+}
+

@@ -1,0 +1,218 @@
+//! Matrix product with an epilogue: C = R + α · f(A B + bias).
+//!
+//! ```text
+//! C[i, j] = R[i mod r, j] + α · f( Σ_k A[i, k] B[k, j] + bias[j] )        i < m, j < n, k < kk
+//! ```
+//! Any of bias, f and R may be absent; each matrix may be transposed, strided, start at an offset, and step from
+//! one batch entry to the next. A linear layer is B = Wᵀ; its gradients are dX = dY W and dW = dYᵀ X, which are
+//! products again. One Euler step is R = x, α = ±1/N; a positional embedding is R with r rows.
+//!
+//! Three shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
+//! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters) and `matmul_rows`
+//! (few rows: the sum over k is shared by the invocations of a workgroup).
+
+use super::activation::Activation;
+use super::check::{Case, Data, ODD};
+use super::shader::shader;
+use super::{AdapterClass, Describe, Dispatch, Float, Io, word};
+
+/// Where a matrix lies in its binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    /// First element.
+    pub offset: usize,
+    /// Elements from one stored row to the next.
+    pub stride: usize,
+    /// Whether the stored rows are the matrix's columns.
+    pub transposed: bool,
+    /// Elements from one batch entry to the next.
+    pub batch_stride: usize,
+}
+
+impl Matrix {
+    /// Rows of `stride` elements, from the binding's start.
+    pub fn rows(stride: usize) -> Self {
+        Self { offset: 0, stride, transposed: false, batch_stride: 0 }
+    }
+
+    /// The transpose of rows of `stride` elements.
+    pub fn transposed(stride: usize) -> Self {
+        Self { transposed: true, ..Self::rows(stride) }
+    }
+
+    /// The same matrix, `offset` elements further on.
+    #[must_use]
+    pub fn at(self, offset: usize) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// The same matrix, `batch_stride` elements on for each batch entry.
+    #[must_use]
+    pub fn every(self, batch_stride: usize) -> Self {
+        Self { batch_stride, ..self }
+    }
+
+    /// Elements from one row, and from one column, to the next.
+    pub fn steps(&self) -> (usize, usize) {
+        if self.transposed { (1, self.stride) } else { (self.stride, 1) }
+    }
+
+    fn params(&self) -> [u32; 4] {
+        let (row, column) = self.steps();
+        [word(self.offset), word(row), word(column), word(self.batch_stride)]
+    }
+}
+
+/// The product. Inputs: A, B, bias (or nothing), R (or nothing). Outputs: C.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matmul {
+    /// Rows of A and C.
+    pub m: usize,
+    /// Columns of A, rows of B.
+    pub k: usize,
+    /// Columns of B and C.
+    pub n: usize,
+    /// Products side by side.
+    pub batch: usize,
+    /// Left operand, m x k.
+    pub a: Matrix,
+    /// Right operand, k x n.
+    pub b: Matrix,
+    /// Result, m x n; never transposed.
+    pub c: Matrix,
+    /// First element of the bias in its binding, where there is one.
+    pub bias: Option<usize>,
+    /// f.
+    pub activation: Activation,
+    /// α.
+    pub alpha: f32,
+    /// r, where there is an R; R has rows of n elements.
+    pub residual_rows: Option<usize>,
+}
+
+impl Matmul {
+    /// C = A B, rows packed.
+    pub fn new(m: usize, k: usize, n: usize) -> Self {
+        Self {
+            m,
+            k,
+            n,
+            batch: 1,
+            a: Matrix::rows(k),
+            b: Matrix::rows(n),
+            c: Matrix::rows(n),
+            bias: None,
+            activation: Activation::None,
+            alpha: 1.0,
+            residual_rows: None,
+        }
+    }
+
+    /// What the epilogue makes of one sum.
+    #[inline(always)]
+    pub fn finish<T: Float>(&self, sum: T, bias: T, residual: T) -> T {
+        residual + T::of(f64::from(self.alpha)) * self.activation.value(sum + bias)
+    }
+}
+
+impl Describe for Matmul {
+    const NAME: &'static str = "matmul";
+
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        let tiles = |size: usize| self.m.div_ceil(size) * self.n.div_ceil(size) * self.batch;
+        if self.m <= 4 && self.k >= 32 {
+            let groups = self.m * self.n.div_ceil(16) * self.batch;
+            return Dispatch::groups(shader!("matmul_rows"), groups);
+        }
+        match class {
+            AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64)),
+            AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32)),
+        }
+    }
+
+    fn params(&self) -> Vec<u32> {
+        let mut words = vec![word(self.m), word(self.k), word(self.n), word(self.batch)];
+        for matrix in [&self.a, &self.b, &self.c] {
+            words.extend(matrix.params());
+        }
+        words.extend([
+            u32::from(self.bias.is_some()),
+            word(self.bias.unwrap_or(0)),
+            word(self.residual_rows.unwrap_or(0)),
+            self.activation as u32,
+            self.alpha.to_bits(),
+        ]);
+        words
+    }
+
+    fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
+        let [a, b, bias, residual] = [0, 1, 2, 3].map(|i| io.inputs[i].floats());
+        let (a_row, a_column) = self.a.steps();
+        let (b_row, b_column) = self.b.steps();
+        for entry in 0..self.batch {
+            let a = &a[self.a.offset + entry * self.a.batch_stride..];
+            let b = &b[self.b.offset + entry * self.b.batch_stride..];
+            let c = &mut io.outputs[0][self.c.offset + entry * self.c.batch_stride..];
+            for i in 0..self.m {
+                for j in 0..self.n {
+                    let products =
+                        (0..self.k).map(|k| a[i * a_row + k * a_column] * b[k * b_row + j * b_column]);
+                    let sum = products.fold(T::ZERO, |sum, product| sum + product);
+                    let bias = self.bias.map_or(T::ZERO, |offset| bias[offset + j]);
+                    let residual =
+                        self.residual_rows.map_or(T::ZERO, |rows| residual[(i % rows) * self.n + j]);
+                    c[i * self.c.stride + j] = self.finish(sum, bias, residual);
+                }
+            }
+        }
+    }
+
+    fn flops(&self) -> u64 {
+        2 * (self.m * self.k * self.n * self.batch) as u64
+    }
+}
+
+impl Matmul {
+    /// The cases that tests and `doctor` run.
+    pub fn cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        let mut add = |name: &str, kernel: Matmul, a: usize, b: usize, c: usize| {
+            let bias = kernel.bias.map_or(0, |offset| offset + kernel.n);
+            let residual = kernel.residual_rows.map_or(0, |rows| rows * kernel.n);
+            let size = format!("{}x{}x{} {name}", kernel.m, kernel.k, kernel.n);
+            let case = Case::new(size, kernel).input(a).input(b);
+            let case = if bias > 0 { case.input(bias) } else { case.data(Data::Nothing) };
+            let case = if residual > 0 { case.input(residual) } else { case.data(Data::Nothing) };
+            cases.push(case.output(c));
+        };
+        for m in ODD {
+            for (k, n) in [(1, 1), (17, 3), (65, 63), (129, 65), (64, 192)] {
+                add("plain", Matmul::new(m, k, n), m * k, k * n, m * n);
+            }
+        }
+        for (m, k, n) in [(65, 33, 17), (3, 65, 40), (129, 64, 64)] {
+            let plain = Matmul::new(m, k, n);
+            let b_transposed = Matmul { b: Matrix::transposed(k), ..plain.clone() };
+            add("B transposed", b_transposed.clone(), m * k, k * n, m * n);
+            let a_transposed = Matmul { a: Matrix::transposed(m), ..plain.clone() };
+            add("A transposed", a_transposed, m * k, k * n, m * n);
+            for activation in [Activation::Gelu, Activation::Relu, Activation::Silu, Activation::GeluTanh] {
+                let kernel = Matmul { bias: Some(5), activation, ..b_transposed.clone() };
+                add(&format!("bias {activation:?}"), kernel, m * k, k * n, m * n);
+            }
+            let epilogue = Matmul { bias: Some(0), residual_rows: Some(m), alpha: 0.05, ..b_transposed };
+            add("bias residual alpha", epilogue.clone(), m * k, k * n, m * n);
+            add("residual rows", Matmul { residual_rows: Some(2), ..epilogue }, m * k, k * n, m * n);
+        }
+        let (m, k, n) = (17, 9, 33);
+        let batched = Matmul {
+            batch: 3,
+            a: Matrix::rows(k + 2).at(4).every(m * (k + 2)),
+            b: Matrix::transposed(k + 1).at(1).every(n * (k + 1)),
+            c: Matrix::rows(n + 3).at(2).every(m * (n + 3)),
+            ..Matmul::new(m, k, n)
+        };
+        add("batched strided", batched, 4 + 3 * m * (k + 2), 1 + 3 * n * (k + 1), 2 + 3 * m * (n + 3));
+        cases
+    }
+}

@@ -1,0 +1,86 @@
+//! What a device executes: buffers, and kernels bound to them, in order.
+
+use super::{Dtype, Kernel};
+
+/// The flat, parameter-shaped sets of buffers that outlive a program and may be shared by several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Set {
+    /// Parameters.
+    Weights,
+    /// Gradients.
+    Gradients,
+    /// Adam's first moments.
+    Moment1,
+    /// Adam's second moments.
+    Moment2,
+    /// Exponential moving average of the parameters.
+    Average,
+}
+
+/// Where a binding's elements live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A buffer of this program.
+    Slot(usize),
+    /// One shard of a flat set.
+    Shard {
+        /// Which set.
+        set: Set,
+        /// Which of its buffers.
+        shard: usize,
+    },
+    /// An optional binding that is not there.
+    Nothing,
+}
+
+/// A run of elements in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// The buffer.
+    pub place: Place,
+    /// First element; a multiple of 64, so that any GPU can bind there.
+    pub offset: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+impl Binding {
+    /// The absent binding.
+    pub const NOTHING: Self = Self { place: Place::Nothing, offset: 0, len: 0 };
+}
+
+/// A buffer of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// What it holds.
+    pub dtype: Dtype,
+    /// Elements.
+    pub len: usize,
+}
+
+/// One launch. No output shares a buffer with an input or with another output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What to run.
+    pub kernel: Kernel,
+    /// Inputs in binding order.
+    pub inputs: Vec<Binding>,
+    /// Outputs in binding order.
+    pub outputs: Vec<Binding>,
+}
+
+/// A whole program.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// The program's own buffers.
+    pub slots: Vec<Slot>,
+    /// The launches, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Bytes of the program's own buffers.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().map(|slot| slot.len * if slot.dtype == Dtype::U8 { 1 } else { 4 }).sum()
+    }
+}

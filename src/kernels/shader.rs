@@ -1,0 +1,93 @@
+//! Shaders as data: their source, their knobs, and how many workgroups to launch.
+
+/// A WGSL shader, complete but for the shared snippets that its first line names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The file's name without `.wgsl`.
+    pub name: &'static str,
+    /// The file's text.
+    pub source: &'static str,
+}
+
+/// `shader!("name")`: the shader of that file; a missing file is a compile error.
+macro_rules! shader {
+    ($name:literal) => {
+        $crate::kernels::Shader {
+            name: $name,
+            source: include_str!(concat!("../../shaders/", $name, ".wgsl")),
+        }
+    };
+}
+pub(crate) use shader;
+
+/// Snippets of `shaders/shared/`, by name.
+const SHARED: &[(&str, &str)] = &[
+    ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("product", include_str!("../../shaders/shared/product.wgsl")),
+    ("philox", include_str!("../../shaders/shared/philox.wgsl")),
+];
+
+impl Shader {
+    /// The full text: the snippets named in a first line `// uses: a, b`, then the file.
+    ///
+    /// # Panics
+    /// If a snippet is unknown; a test loads every shader.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let first = self.source.lines().next().unwrap_or_default();
+        if let Some(names) = first.strip_prefix("// uses:") {
+            for name in names.split(',').map(str::trim) {
+                let snippet = SHARED.iter().find(|(known, _)| *known == name);
+                text.push_str(snippet.unwrap_or_else(|| panic!("{}: no snippet {name}", self.name)).1);
+            }
+        }
+        text.push_str(self.source);
+        text
+    }
+}
+
+/// What kind of adapter a kernel is to run on, as far as the choice of variants goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AdapterClass {
+    /// A real GPU: workgroup memory is fast, many workgroups run at once.
+    Gpu,
+    /// A software adapter (lavapipe, WARP, SwiftShader): workgroup memory and barriers cost more than they save.
+    Software,
+}
+
+/// One launch: which shader, with which knobs, over how many workgroups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// The shader variant; its entry point is `main`.
+    pub shader: Shader,
+    /// Values of the shader's `override`s.
+    pub knobs: Vec<(&'static str, f64)>,
+    /// Workgroups in x, y, z, each at most 65,535.
+    pub workgroups: [u32; 3],
+}
+
+/// Workgroups a dimension may have under WebGPU's default limits.
+pub const MAX_WORKGROUPS: usize = 65_535;
+
+impl Dispatch {
+    /// A launch of `items` invocations in workgroups of `size`, folded over x and y. The shader finds its place
+    /// with `(group.y * groups.x + group.x) * size + local`.
+    pub fn linear(shader: Shader, items: usize, size: usize) -> Self {
+        Self::groups(shader, items.div_ceil(size))
+    }
+
+    /// A launch of `count` workgroups, folded over x and y.
+    pub fn groups(shader: Shader, count: usize) -> Self {
+        let count = count.max(1);
+        let rows = count.div_ceil(MAX_WORKGROUPS);
+        let columns = count.div_ceil(rows);
+        Self { shader, knobs: Vec::new(), workgroups: [columns as u32, rows as u32, 1] }
+    }
+
+    /// The same launch with an `override` set.
+    #[must_use]
+    pub fn with(mut self, knob: &'static str, value: impl Into<f64>) -> Self {
+        self.knobs.push((knob, value.into()));
+        self
+    }
+}
