@@ -6,11 +6,17 @@
 //! struct's documentation. `gpu` and `cpu` execute lists of [`Step`]s; `graph` writes them.
 
 pub mod activation;
+pub mod add_rows;
 pub mod check;
 pub mod float;
+pub mod flow_path;
 pub mod matmul;
+pub mod mse;
+pub mod optimizer;
+pub mod patchify;
 pub mod plan;
 pub mod shader;
+pub mod time_embedding;
 
 pub use float::Float;
 pub use plan::{Binding, Place, Plan, Set, Slot, Step};
@@ -134,6 +140,17 @@ kernels! {
     matmul::Matmul,
     activation::Activate,
     activation::ActivateBackward,
+    patchify::Patchify,
+    add_rows::AddRows,
+    add_rows::ReduceRows,
+    add_rows::AddInto,
+    time_embedding::TimeEmbedding,
+    flow_path::FlowPath,
+    mse::WeightedMse,
+    mse::WeightedMseBackward,
+    optimizer::SquaredNorm,
+    optimizer::ClipScale,
+    optimizer::Adam,
 }
 
 impl fmt::Display for Kernel {
