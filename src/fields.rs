@@ -30,8 +30,7 @@ impl Fields {
     /// # Errors
     /// If it is missing or of another type.
     pub fn required<T: DeserializeOwned>(&mut self, key: &str) -> Result<T> {
-        let missing = || Error::input(format!("{} lacks `{key}`", self.place));
-        self.optional(key)?.ok_or_else(missing)
+        self.optional(key)?.ok_or_else(|| Error::input(format!("{} lacks `{key}`", self.place)))
     }
 
     /// Takes a key that may be missing.
