@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod fields;
 pub mod flow;
 pub mod gpu;
 pub mod graph;

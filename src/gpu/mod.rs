@@ -1,1 +1,9 @@
-//! See ARCHITECTURE.md.
+//! The only place that names wgpu: adapters, buffers, pipelines, submission, readback.
+
+mod adapter;
+mod device;
+mod program;
+
+pub use adapter::{AdapterSummary, Choice, list};
+pub use device::{Buffer, Checks, Gpu};
+pub use program::{Bank, Program};

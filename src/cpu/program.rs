@@ -1,0 +1,174 @@
+//! A plan made ready for the CPU: the twins, in order, on plain vectors.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use super::fast;
+use crate::kernels::{Binding, Dtype, Float, Io, Place, Plan, Set, Slice, Step};
+use crate::{Error, Result};
+
+/// A buffer's elements.
+#[derive(Debug, Clone)]
+pub enum Data<T> {
+    /// Floats.
+    F(Vec<T>),
+    /// Bytes.
+    U8(Vec<u8>),
+    /// Words.
+    U32(Vec<u32>),
+}
+
+/// A buffer that several programs may share.
+#[derive(Debug, Clone)]
+pub struct Buffer<T>(Arc<RwLock<Data<T>>>);
+
+/// The flat buffers that programs share: weights, gradients, moments.
+pub type Bank<T> = BTreeMap<Set, Vec<Buffer<T>>>;
+
+impl<T: Float> Buffer<T> {
+    /// A buffer of zeros.
+    pub fn zeros(dtype: Dtype, len: usize) -> Self {
+        Self(Arc::new(RwLock::new(match dtype {
+            Dtype::F32 => Data::F(vec![T::ZERO; len]),
+            Dtype::U8 => Data::U8(vec![0; len]),
+            Dtype::U32 => Data::U32(vec![0; len]),
+        })))
+    }
+
+    /// The elements, to read. A poisoned lock is entered: the panic that poisoned it is already on its way up.
+    pub fn read(&self) -> RwLockReadGuard<'_, Data<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The elements, to write.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Data<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes floats from an element offset on.
+    pub fn write_floats(&self, offset: usize, values: &[f32]) {
+        if let Data::F(data) = &mut *self.write() {
+            for (to, &from) in data[offset..].iter_mut().zip(values) {
+                *to = T::of(f64::from(from));
+            }
+        }
+    }
+
+    /// `len` floats from an element offset on.
+    pub fn floats(&self, offset: usize, len: usize) -> Vec<T> {
+        match &*self.read() {
+            Data::F(data) => data[offset..offset + len].to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A plan ready to run.
+pub struct Program<T> {
+    slots: Vec<Buffer<T>>,
+    nothing: Buffer<T>,
+    steps: Vec<Launch<T>>,
+    /// Whether fast bodies may stand in for twins.
+    fast: bool,
+}
+
+struct Launch<T> {
+    step: Step,
+    inputs: Vec<Buffer<T>>,
+    outputs: Vec<Buffer<T>>,
+}
+
+impl<T: Float> Program<T> {
+    /// Makes a plan ready.
+    ///
+    /// # Errors
+    /// If the plan works on a set that the bank lacks.
+    pub fn new(plan: &Plan, bank: &Bank<T>) -> Result<Self> {
+        let slots: Vec<Buffer<T>> =
+            plan.slots.iter().map(|slot| Buffer::zeros(slot.dtype, slot.len)).collect();
+        let nothing = Buffer::zeros(Dtype::F32, 0);
+        let find = |binding: &Binding| match binding.place {
+            Place::Slot(slot) => Ok(slots[slot].clone()),
+            Place::Nothing => Ok(nothing.clone()),
+            Place::Shard { set, shard } => bank
+                .get(&set)
+                .and_then(|shards| shards.get(shard))
+                .cloned()
+                .ok_or_else(|| Error::failure(format!("the program has no {set:?} to work on"))),
+        };
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| {
+                let inputs = step.inputs.iter().map(find).collect::<Result<_>>()?;
+                let outputs = step.outputs.iter().map(find).collect::<Result<_>>()?;
+                Ok(Launch { step: step.clone(), inputs, outputs })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { slots, nothing, steps, fast: true })
+    }
+
+    /// The same program by the readable twins alone.
+    #[must_use]
+    pub fn by_twins(mut self) -> Self {
+        self.fast = false;
+        self
+    }
+
+    /// Runs the whole program.
+    pub fn run(&self) {
+        for launch in &self.steps {
+            launch.run(self.fast);
+        }
+    }
+
+    /// Runs the program and says how long each launch took.
+    pub fn profile(&self) -> Vec<(&'static str, Duration)> {
+        self.steps
+            .iter()
+            .map(|launch| {
+                let start = Instant::now();
+                launch.run(self.fast);
+                (launch.step.kernel.name(), start.elapsed())
+            })
+            .collect()
+    }
+
+    /// A slot's buffer.
+    pub fn slot(&self, slot: usize) -> &Buffer<T> {
+        self.slots.get(slot).unwrap_or(&self.nothing)
+    }
+}
+
+impl<T: Float> Launch<T> {
+    fn run(&self, fast: bool) {
+        let guards: Vec<_> = self.inputs.iter().map(Buffer::read).collect();
+        let inputs: Vec<Slice<'_, T>> = guards
+            .iter()
+            .zip(&self.step.inputs)
+            .map(|(guard, binding)| {
+                let range = binding.offset..binding.offset + binding.len;
+                match (&**guard, binding.place) {
+                    (_, Place::Nothing) => Slice::Nothing,
+                    (Data::F(data), _) => Slice::F(&data[range]),
+                    (Data::U8(data), _) => Slice::U8(&data[range]),
+                    (Data::U32(data), _) => Slice::U32(&data[range]),
+                }
+            })
+            .collect();
+        let mut written: Vec<_> = self.outputs.iter().map(Buffer::write).collect();
+        let mut outputs: Vec<&mut [T]> = written
+            .iter_mut()
+            .zip(&self.step.outputs)
+            .map(|(guard, binding)| match &mut **guard {
+                Data::F(data) => &mut data[binding.offset..binding.offset + binding.len],
+                _ => &mut [],
+            })
+            .collect();
+        let mut io = Io { inputs: &inputs, outputs: &mut outputs };
+        if !(fast && fast::run(&self.step.kernel, &mut io)) {
+            self.step.kernel.twin(&mut io);
+        }
+    }
+}
