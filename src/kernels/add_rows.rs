@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     fn run(kernel: impl Into<Kernel>, inputs: &[&[f64]], mut y: Vec<f64>) -> Vec<f64> {
-        let inputs: Vec<_> = inputs.iter().map(|values| Slice::F(values)).collect();
+        let inputs: Vec<_> = inputs.iter().copied().map(Slice::F).collect();
         kernel.into().twin(&mut Io { inputs: &inputs, outputs: &mut [&mut y[..]] });
         y
     }
