@@ -6,8 +6,13 @@
 //! struct's documentation. `gpu` and `cpu` execute lists of [`Step`]s; `graph` writes them.
 
 pub mod activation;
+pub mod attention;
+pub mod attention_backward;
 pub mod check;
+pub mod dropout;
 pub mod float;
+pub mod layer_norm;
+pub mod layer_norm_backward;
 pub mod matmul;
 pub mod plan;
 pub mod shader;
@@ -134,6 +139,13 @@ kernels! {
     matmul::Matmul,
     activation::Activate,
     activation::ActivateBackward,
+    attention::Attention,
+    attention_backward::AttentionBackwardQuery,
+    attention_backward::AttentionBackwardKeyValue,
+    dropout::Dropout,
+    layer_norm::LayerNorm,
+    layer_norm_backward::LayerNormBackward,
+    layer_norm_backward::LayerNormBackwardParams,
 }
 
 impl fmt::Display for Kernel {

@@ -25,6 +25,8 @@ const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
+    ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("attention", include_str!("../../shaders/shared/attention.wgsl")),
 ];
 
 impl Shader {
