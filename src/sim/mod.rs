@@ -7,6 +7,7 @@ mod discs;
 pub mod experts;
 pub mod numpy_random;
 pub mod pursuit;
+pub mod record;
 pub mod rollout;
 
 pub use experts::Scripted;
