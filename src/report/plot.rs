@@ -41,7 +41,7 @@ pub struct Series {
 pub enum Scale {
     /// Equal differences, equal lengths.
     Linear,
-    /// Equal ratios, equal lengths; points below 1e-38 are left out.
+    /// Equal ratios, equal lengths, where values differ by a factor of five; points below 1e-38 are left out.
     Log,
 }
 
@@ -61,6 +61,8 @@ pub fn curves(title: &str, x_label: &str, y_label: &str, scale: Scale, series: &
     let (Some(xs), Some(ys)) = (extent(points().map(|p| p.0)), extent(points().map(|p| p.1))) else {
         return Err(Error::input(format!("cannot plot `{title}`: no point can be shown")));
     };
+    // Below a ratio of five a logarithmic axis finds hardly a tick, and looks like a linear one anyway.
+    let scale = if ys.end < 5.0 * ys.start { Scale::Linear } else { scale };
     // A margin in the scale's own measure keeps curves off the frame.
     let ys = match scale {
         Scale::Linear => padded(ys),
