@@ -144,11 +144,15 @@ pub(super) fn stat_array(name: &str, rows: &[&Stat]) -> ArrayRef {
 }
 
 /// A new parquet file: snappy, dictionaries, list elements named as the format asks, and a footer entry.
+/// The entry stands in the Arrow schema as well: where there is one, pyarrow looks nowhere else.
 pub(super) fn create(path: &Path, schema: SchemaRef, footer: Option<KeyValue>) -> Result<ArrowWriter<File>> {
     let failed = |e: String| Error::failure(format!("cannot write {}: {e}", path.display()));
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|e| failed(e.to_string()))?;
     }
+    let entry: std::collections::HashMap<_, _> =
+        footer.iter().filter_map(|entry| Some((entry.key.clone(), entry.value.clone()?))).collect();
+    let schema = Arc::new(schema.as_ref().clone().with_metadata(entry));
     let file = File::create(path).map_err(|e| failed(e.to_string()))?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
