@@ -50,7 +50,7 @@ impl ImageCache {
         })?;
         pixels.resize(total, 0);
         pixels.par_chunks_exact_mut(size.max(1)).enumerate().try_for_each(|(frame, planes)| {
-            let image = Image::from_png(dataset.picture(key, frame)?)
+            let image = decode(dataset.picture(key, frame)?)
                 .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", dataset.roots[0].display())))?;
             let found = [3, image.height, image.width];
             if found != shape {
@@ -80,5 +80,32 @@ impl ImageCache {
         for (&frame, picture) in frames.iter().zip(out.chunks_exact_mut(size)) {
             picture.copy_from_slice(&self.pixels[frame as usize * size..][..size]);
         }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Image> {
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        return Err(Error::input("JPEG pictures are not supported yet; store the dataset's pictures as PNG"));
+    }
+    Image::from_png(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_gathered_in_the_order_asked_for() {
+        let cache = ImageCache { key: "camera".into(), shape: [3, 1, 2], pixels: (0..18).collect() };
+        let mut out = [0; 24];
+        cache.gather(&[2, 0, 0, 1], &mut out);
+        let frames = [[12, 13, 14, 15, 16, 17], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]];
+        assert_eq!(out.as_slice(), frames.as_flattened());
+    }
+
+    #[test]
+    fn a_jpeg_is_refused_by_name() {
+        let error = decode(&[0xff, 0xd8, 0xff, 0xe0]).expect_err("not supported");
+        assert!(error.to_string().contains("JPEG"), "{error}");
     }
 }

@@ -1,7 +1,11 @@
 //! Statistics from an episode's frames, computed as LeRobot's `compute_episode_stats` does, in double precision.
 
-use super::{Stat, Stats, stats::NAMES};
+use super::{Stat, Stats};
 use crate::{Result, image::Image};
+
+/// The statistics LeRobot writes, in its order.
+pub(super) const NAMES: [&str; 10] =
+    ["min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"];
 
 const QUANTILES: [f64; 5] = [0.01, 0.10, 0.50, 0.90, 0.99];
 const BINS: usize = 5000;

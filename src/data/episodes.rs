@@ -18,11 +18,14 @@ pub struct Episode {
     pub tasks: Vec<String>,
 }
 
-/// The episodes in order, and (chunk, file) of the data files that hold them, in order.
+/// Data files as (chunk, file).
+pub(super) type DataFiles = BTreeSet<(usize, usize)>;
+
+/// The episodes in order, and the data files that hold them, in order.
 ///
 /// # Errors
 /// If a file is missing or broken, or episodes do not follow one another.
-pub(super) fn read_episodes(root: &Path) -> Result<(Vec<Episode>, BTreeSet<(usize, usize)>)> {
+pub(super) fn read_episodes(root: &Path) -> Result<(Vec<Episode>, DataFiles)> {
     let mut rows = Vec::new();
     for path in parquet_files(&root.join("meta/episodes"))? {
         table::scan(

@@ -9,10 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// The statistics LeRobot writes, in its order.
-pub(super) const NAMES: [&str; 10] =
-    ["min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"];
-
 /// One statistic of one feature, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stat {
@@ -32,12 +28,6 @@ impl Stat {
     pub fn to_f32(&self) -> Vec<f32> {
         self.values.iter().map(|&v| v as f32).collect()
     }
-
-    /// The same shape with every value computed from `stats`' values at its place.
-    fn zip(stats: &[&Self], f: impl Fn(&mut dyn Iterator<Item = f64>) -> f64) -> Self {
-        let place = |i: usize| f(&mut stats.iter().map(|s| s.values[i]));
-        Self { shape: stats[0].shape.clone(), values: (0..stats[0].values.len()).map(place).collect() }
-    }
 }
 
 /// The statistics of one feature by name.
@@ -47,6 +37,7 @@ pub type FeatureStats = BTreeMap<String, Stat>;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     features: BTreeMap<String, FeatureStats>,
+    /// The file they came from, for errors.
     source: String,
 }
 
@@ -127,48 +118,42 @@ impl Stats {
         Ok(whole)
     }
 
+    /// Sets a feature's statistics from those of its parts.
     fn merge(&mut self, key: &str, parts: &[&Self]) -> Result<()> {
-        let mean = parts[0].get(key, "mean")?;
-        for part in parts {
-            for (name, stat) in part.features[key].iter().filter(|(name, _)| *name != "count") {
-                if stat.shape != mean.shape {
-                    return Err(Error::input(format!(
-                        "{}: statistic `{name}` of feature `{key}` has shape {:?}, expected {:?}",
-                        part.source, stat.shape, mean.shape
-                    )));
-                }
-            }
-        }
         let all = |name: &str| parts.iter().map(|p| p.get(key, name)).collect::<Result<Vec<_>>>();
-        let counts: Vec<f64> = all("count")?.iter().map(|s| s.values[0]).collect();
-        let total: f64 = counts.iter().sum();
-        let weigh = |values: &mut dyn Iterator<Item = f64>| {
-            values.zip(&counts).map(|(value, count)| value * count).sum::<f64>() / total
-        };
-        let mean = Stat::zip(&all("mean")?, weigh);
-        let square = |(mean, std): (&Stat, &Stat)| Stat::zip(&[mean, std], |v| v.map(|x| x * x).sum());
-        let squares: Vec<Stat> = {
-            let shifted: Vec<Stat> = all("mean")?
-                .iter()
-                .map(|m| Stat::zip(&[m, &mean], |v| v.next().unwrap_or(0.0) - v.next().unwrap_or(0.0)))
-                .collect();
-            shifted.iter().zip(all("std")?).map(square).collect()
-        };
-        let variance = Stat::zip(&squares.iter().collect::<Vec<_>>(), weigh);
-        let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
-        let greatest = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
-        self.set(key, "std", Stat::zip(&[&variance], |v| v.sum::<f64>().sqrt()))?;
-        self.set(key, "mean", mean)?;
-        self.set(key, "count", Stat::vector(vec![total]))?;
-        for name in ["min", "q01", "q10", "q50"] {
-            if let Ok(stats) = all(name) {
-                self.set(key, name, Stat::zip(&stats, least))?;
+        let (means, stds, counts) = (all("mean")?, all("std")?, all("count")?);
+        let shape = means[0].shape.clone();
+        for part in parts {
+            let odd = part.features[key].iter().find(|(name, stat)| *name != "count" && stat.shape != shape);
+            if let Some((name, stat)) = odd {
+                return Err(Error::input(format!(
+                    "{}: statistic `{name}` of feature `{key}` has shape {:?}, expected {shape:?}",
+                    part.source, stat.shape
+                )));
             }
         }
-        for name in ["max", "q90", "q99"] {
-            if let Ok(stats) = all(name) {
-                self.set(key, name, Stat::zip(&stats, greatest))?;
+        let total: f64 = counts.iter().map(|c| c.values[0]).sum();
+        let (mut mean, mut std) = (means[0].clone(), stds[0].clone());
+        for i in 0..mean.values.len() {
+            let weigh = |f: &dyn Fn(f64, f64) -> f64| {
+                let parts = means.iter().zip(&stds).zip(&counts);
+                parts.map(|((m, s), c)| f(m.values[i], s.values[i]) * c.values[0]).sum::<f64>() / total
+            };
+            let middle = weigh(&|mean, _| mean);
+            let variance = weigh(&|mean, std| std * std + (mean - middle) * (mean - middle));
+            (mean.values[i], std.values[i]) = (middle, variance.sqrt());
+        }
+        self.set(key, "mean", mean)?;
+        self.set(key, "std", std)?;
+        self.set(key, "count", Stat::vector(vec![total]))?;
+        for name in ["min", "q01", "q10", "q50", "q90", "q99", "max"] {
+            let pick = if ["q90", "q99", "max"].contains(&name) { f64::max } else { f64::min };
+            let Ok(stats) = all(name) else { continue };
+            let mut extreme = stats[0].clone();
+            for stat in stats {
+                extreme.values.iter_mut().zip(&stat.values).for_each(|(e, &v)| *e = pick(*e, v));
             }
+            self.set(key, name, extreme)?;
         }
         Ok(())
     }

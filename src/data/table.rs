@@ -191,3 +191,54 @@ pub(super) fn string_lists(array: &dyn Array) -> Result<Vec<Vec<String>>> {
     };
     (0..array.len()).map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{
+        ArrayRef, BooleanArray, Float64Array, Int64Array, LargeListArray, ListArray, types::Float32Type,
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn every_kind_of_list_and_number_becomes_flat_f32() {
+        let rows = || [vec![1.0, 2.0], vec![3.0, 4.0]].map(|row| Some(row.into_iter().map(Some)));
+        let list = ListArray::from_iter_primitive::<Float32Type, _, _>(rows());
+        let large = LargeListArray::from_iter_primitive::<Float64Type, _, _>(
+            rows().map(|r| r.map(|v| v.map(|x: Option<f32>| x.map(f64::from)))),
+        );
+        let fixed = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows(), 2);
+        let arrays: [ArrayRef; 3] = [Arc::new(list), Arc::new(large), Arc::new(fixed)];
+        for array in arrays {
+            let mut out = Vec::new();
+            numbers(&array, 2, &mut out).expect("reads");
+            assert_eq!(out, [1., 2., 3., 4.], "{}", array.data_type());
+            // A slice must not read its neighbours.
+            out.clear();
+            numbers(&array.slice(1, 1), 2, &mut out).expect("reads");
+            assert_eq!(out, [3., 4.], "{}", array.data_type());
+            assert!(numbers(&array, 3, &mut out).is_err());
+        }
+        let scalars: [(ArrayRef, [f32; 2]); 3] = [
+            (Arc::new(Float64Array::from(vec![0.5, 2.0])), [0.5, 2.0]),
+            (Arc::new(Int64Array::from(vec![7, -1])), [7.0, -1.0]),
+            (Arc::new(BooleanArray::from(vec![true, false])), [1.0, 0.0]),
+        ];
+        for (array, expected) in scalars {
+            let mut out = Vec::new();
+            numbers(&array, 1, &mut out).expect("reads");
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_empty_or_uneven_are_errors() {
+        let uneven = ListArray::from_iter_primitive::<Float32Type, _, _>([
+            Some(vec![Some(1.0)]),
+            Some(vec![Some(1.0), Some(2.0)]),
+        ]);
+        assert!(numbers(&uneven, 1, &mut Vec::new()).is_err());
+        let empty = Float64Array::from(vec![Some(1.0), None]);
+        assert!(numbers(&empty, 1, &mut Vec::new()).is_err_and(|e| e.to_string().contains("empty")));
+    }
+}

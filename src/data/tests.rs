@@ -299,10 +299,3 @@ fn edit_feature(root: &Path, key: &str, edit: fn(&mut serde_json::Value)) {
     edit(&mut info["features"][key]);
     fs::write(path, info.to_string()).expect("writes");
 }
-
-#[test]
-fn zz_leave_for_python() {
-    if let Ok(root) = std::env::var("LEAVE_DATASET") {
-        record(Path::new(&root), 0).expect("records");
-    }
-}

@@ -11,9 +11,8 @@ use parquet::arrow::ArrowWriter;
 use super::{
     Dtype, Feature, Features, Info, Stats,
     columns::{self, Column},
-    describe,
+    describe::{self, NAMES},
     info::{AUTOMATIC, EPISODES_PATH, STATS_PATH, TASKS_PATH, numbered},
-    stats::NAMES,
 };
 use crate::{Error, Result, image::Image};
 
