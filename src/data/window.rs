@@ -48,7 +48,7 @@ impl Windows {
         self.action_deltas.iter().map(move |&delta| clamp(episode, frame, delta))
     }
 
-    /// The action chunk at `frame`: `chunk` is [H, A] from `actions` [frames, A], `is_pad` is [H].
+    /// The action chunk at `frame`: `chunk` is `[H, A]`, from `actions` `[frames, A]`; `is_pad` is `[H]`.
     pub fn fill_chunk(
         &self,
         actions: &[f32],
