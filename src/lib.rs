@@ -15,6 +15,8 @@ pub mod image;
 pub mod kernels;
 pub mod nn;
 pub mod policy;
+#[cfg(feature = "report")]
+pub mod report;
 pub mod rng;
 pub mod sim;
 pub mod train;

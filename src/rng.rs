@@ -50,6 +50,40 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// [`philox`] of eight neighbouring counters `[first + n, rest]` at once: word w of block n is `[w][n]`. The loops
+/// over n are there for the compiler to turn into vector instructions.
+#[inline(always)]
+pub fn philox8(first: u32, rest: [u32; 3], mut key: [u32; 2]) -> [[u32; 8]; 4] {
+    let mut counter = [[0; 8], [rest[0]; 8], [rest[1]; 8], [rest[2]; 8]];
+    for (n, word) in counter[0].iter_mut().enumerate() {
+        *word = first.wrapping_add(n as u32);
+    }
+    for _ in 0..10 {
+        let mut next = [[0; 8]; 4];
+        for n in 0..8 {
+            let p0 = u64::from(M0) * u64::from(counter[0][n]);
+            let p1 = u64::from(M1) * u64::from(counter[2][n]);
+            next[0][n] = (p1 >> 32) as u32 ^ counter[1][n] ^ key[0];
+            next[1][n] = p1 as u32;
+            next[2][n] = (p0 >> 32) as u32 ^ counter[3][n] ^ key[1];
+            next[3][n] = p0 as u32;
+        }
+        counter = next;
+        key = [key[0].wrapping_add(W0), key[1].wrapping_add(W1)];
+    }
+    counter
+}
+
+/// The key of a stream: the stream lives in the high word; seeds differ in both words.
+const fn key(seed: u64, stream: Stream) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32 ^ (stream as u32).wrapping_mul(W1)]
+}
+
+/// The key of dropout masks, as `shaders/shared/dropout.wgsl` makes it from the same seed.
+pub const fn dropout_key(seed: u64) -> [u32; 2] {
+    key(seed, Stream::Dropout)
+}
+
 /// Random numbers of one purpose, for one (seed, step, sample).
 #[derive(Debug, Clone)]
 pub struct Rng {
@@ -62,10 +96,8 @@ pub struct Rng {
 impl Rng {
     /// The numbers of `stream` at (`seed`, `step`, `sample`).
     pub fn new(seed: u64, stream: Stream, step: u64, sample: u32) -> Self {
-        // The stream lives in the key's high word; seeds differ in both words of the key.
-        let key = [seed as u32, (seed >> 32) as u32 ^ (stream as u32).wrapping_mul(W1)];
         let counter = [0, sample, step as u32, (step >> 32) as u32];
-        Self { key, counter, block: [0; 4], used: 4 }
+        Self { key: key(seed, stream), counter, block: [0; 4], used: 4 }
     }
 
     /// The next 32 random bits.
@@ -130,6 +162,16 @@ mod tests {
             philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn eight_blocks_at_once_are_the_same_blocks() {
+        let (rest, key) = ([7, 8, 9], [10, 11]);
+        let blocks = philox8(u32::MAX - 3, rest, key);
+        for n in 0..8 {
+            let counter = [(u32::MAX - 3).wrapping_add(n as u32), rest[0], rest[1], rest[2]];
+            assert_eq!(blocks.map(|word| word[n]), philox(counter, key));
+        }
     }
 
     #[test]

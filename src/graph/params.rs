@@ -21,12 +21,24 @@ pub enum Init {
     Normal(f64),
     /// These values.
     Values(Vec<f32>),
+    /// Of a weight [out, ..] declared before: minus the sum of each row, so that an input of ones gives zeros.
+    MinusRowSums(ParamId),
 }
 
 impl Init {
     /// PyTorch's default of a linear or convolutional layer: U(±1/√fan_in), for weight and bias.
     pub fn fan_in(fan_in: usize) -> Self {
         Self::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+
+    /// The same spread, `factor` times as wide.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        match self {
+            Self::Uniform(bound) => Self::Uniform(bound * factor),
+            Self::Normal(std) => Self::Normal(std * factor),
+            other => other,
+        }
     }
 
     /// Glorot's uniform (AISTATS 2010), PyTorch's `xavier_uniform_`: U(±√(6 / (fan_in + fan_out))).
@@ -134,6 +146,11 @@ impl Params {
             }
             Init::Normal(std) => (0..param.len).map(|_| (std * rng.normal()) as f32).collect(),
             Init::Values(values) => values.clone(),
+            Init::MinusRowSums(weight) => {
+                let columns = self.get(*weight).len / param.len;
+                let rows = self.initial(*weight, seed);
+                rows.chunks(columns).map(|row| -row.iter().sum::<f32>()).collect()
+            }
         }
     }
 }

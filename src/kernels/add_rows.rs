@@ -192,9 +192,11 @@ impl ReduceRows {
     }
 }
 
-/// Addition in place. Inputs: x `[len]`. Outputs, in place: y `[len]`.
+/// Addition in place over a run of both. Inputs: x `[offset + len..]`. Outputs, in place: y `[offset + len..]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddInto {
+    /// First element.
+    pub offset: usize,
     /// Elements.
     pub len: usize,
 }
@@ -207,11 +209,12 @@ impl Describe for AddInto {
     }
 
     fn params(&self) -> Vec<u32> {
-        vec![word(self.len)]
+        vec![word(self.offset), word(self.len)]
     }
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
-        for (y, &x) in io.outputs[0].iter_mut().zip(io.inputs[0].floats()) {
+        let run = self.offset..self.offset + self.len;
+        for (y, &x) in io.outputs[0][run.clone()].iter_mut().zip(&io.inputs[0].floats()[run]) {
             *y += x;
         }
     }
@@ -224,11 +227,12 @@ impl Describe for AddInto {
 impl AddInto {
     /// The cases that tests and `doctor` run.
     pub fn cases() -> Vec<Case> {
-        let case = |len| Case::new(format!("{len}"), AddInto { len });
-        let mut cases: Vec<Case> = ODD.into_iter().map(|len| case(len).input(len).output(len)).collect();
+        let case = |offset, len| Case::new(format!("{len} from {offset}"), AddInto { offset, len });
+        let of = |len| case(5, len).input(len + 9).output(len + 9);
+        let mut cases: Vec<Case> = ODD.into_iter().map(of).collect();
         // More than 65,535 workgroups.
         let len = 65_537 * 256;
-        let mut folded = case(len).floats(ramp(len));
+        let mut folded = case(0, len).floats(ramp(len));
         folded.outputs.push((0..len).map(|i| (i % 613) as f32).collect());
         cases.push(folded);
         cases

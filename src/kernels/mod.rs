@@ -7,9 +7,14 @@
 
 pub mod activation;
 pub mod add_rows;
+pub mod attention;
+pub mod attention_backward;
 pub mod check;
+pub mod dropout;
 pub mod float;
 pub mod flow_path;
+pub mod layer_norm;
+pub mod layer_norm_backward;
 pub mod matmul;
 pub mod mse;
 pub mod optimizer;
@@ -151,6 +156,13 @@ kernels! {
     optimizer::SquaredNorm,
     optimizer::ClipScale,
     optimizer::Adam,
+    attention::Attention,
+    attention_backward::AttentionBackwardQuery,
+    attention_backward::AttentionBackwardKeyValue,
+    dropout::Dropout,
+    layer_norm::LayerNorm,
+    layer_norm_backward::LayerNormBackward,
+    layer_norm_backward::LayerNormBackwardParams,
 }
 
 impl fmt::Display for Kernel {

@@ -26,6 +26,8 @@ const SHARED: &[(&str, &str)] = &[
     ("adam", include_str!("../../shaders/shared/adam.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
+    ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
+    ("attention", include_str!("../../shaders/shared/attention.wgsl")),
 ];
 
 impl Shader {
