@@ -2,8 +2,12 @@
 
 mod config;
 pub mod presets;
+mod stats;
+pub mod tensors;
 
 pub use config::{
     ActionPadding, Config, Family, Feature, FeatureType, LossReduction, Normalization, Objective,
     PatchDecoderConfig,
 };
+pub use stats::Stats;
+pub use tensors::{NamedView, Tensor, Tensors};
