@@ -1,16 +1,21 @@
 //! Policies: configurations, networks, normalisation, chunks and queues, checkpoints.
 
+mod checkpoint;
 mod config;
+pub mod manifest;
 mod normalize;
 pub mod presets;
+mod processor;
 mod queue;
 mod stats;
 pub mod tensors;
 
+pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Family, Feature, FeatureType, LossReduction, Normalization, Objective,
     PatchDecoderConfig,
 };
+pub use manifest::{Folder, FolderWriter};
 pub use normalize::{EPS, Normalizer};
 pub use queue::ActionQueue;
 pub use stats::Stats;
