@@ -7,6 +7,7 @@ mod normalize;
 pub mod presets;
 mod processor;
 mod queue;
+pub mod run_dir;
 mod stats;
 pub mod tensors;
 
@@ -18,5 +19,6 @@ pub use config::{
 pub use manifest::{Folder, FolderWriter};
 pub use normalize::{EPS, Normalizer};
 pub use queue::ActionQueue;
+pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use stats::Stats;
 pub use tensors::{NamedView, Tensor, Tensors};
