@@ -7,7 +7,6 @@ mod network;
 mod normalize;
 mod patch_decoder;
 pub mod presets;
-pub mod presets;
 mod processor;
 mod queue;
 pub mod run_dir;
