@@ -61,7 +61,10 @@ impl Tokens {
 
     /// Offset and stride in vec4s, as shaders count them.
     pub(super) fn params(self) -> [u32; 2] {
-        assert!(self.offset.is_multiple_of(4) && self.stride.is_multiple_of(4), "attention reads whole vec4s");
+        assert!(
+            self.offset.is_multiple_of(4) && self.stride.is_multiple_of(4),
+            "attention reads whole vec4s"
+        );
         [word(self.offset / 4), word(self.stride / 4)]
     }
 
@@ -129,7 +132,10 @@ impl Attention {
     pub(super) fn shared_params(&self) -> Vec<u32> {
         assert!(Self::serves(self.head_width), "attention has no shader for heads of {}", self.head_width);
         let elements = self.batch * self.heads * self.tq * self.tk;
-        assert!(self.dropout.is_none() || u32::try_from(elements).is_ok(), "a dropout site has 2^32 elements");
+        assert!(
+            self.dropout.is_none() || u32::try_from(elements).is_ok(),
+            "a dropout site has 2^32 elements"
+        );
         let sizes = [self.batch, self.heads, self.tq, self.tk, self.head_width / 4].map(word);
         let places = [self.q, self.k, self.v, self.o].map(Tokens::params);
         let mut words = [sizes.as_slice(), places.as_flattened()].concat();
