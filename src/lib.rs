@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod fields;
 pub mod flow;
 pub mod gpu;
 pub mod graph;
@@ -14,6 +15,8 @@ pub mod image;
 pub mod kernels;
 pub mod nn;
 pub mod policy;
+#[cfg(feature = "report")]
+pub mod report;
 pub mod rng;
 pub mod sim;
 pub mod train;

@@ -1,1 +1,50 @@
-//! See ARCHITECTURE.md.
+//! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
+//!
+//! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
+//! decodes every image once, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
+//! [`DatasetWriter`] goes the other way. Nothing here knows of graphs, GPUs or simulators.
+//!
+//! [`Features`] and [`Stats`] need no parquet, so that a policy on a robot can use them without the `data` feature.
+
+#[cfg(feature = "data")]
+mod cache;
+#[cfg(feature = "data")]
+mod columns;
+#[cfg(feature = "data")]
+mod dataset;
+#[cfg(feature = "data")]
+mod describe;
+#[cfg(feature = "data")]
+mod episodes;
+mod features;
+#[cfg(feature = "data")]
+mod info;
+#[cfg(feature = "data")]
+mod loader;
+#[cfg(feature = "data")]
+mod split;
+mod stats;
+#[cfg(feature = "data")]
+mod table;
+#[cfg(all(test, feature = "data"))]
+mod tests;
+#[cfg(feature = "data")]
+mod window;
+#[cfg(feature = "data")]
+mod writer;
+
+#[cfg(feature = "data")]
+pub use {
+    cache::{ImageCache, MAX_CACHE_BYTES},
+    dataset::Dataset,
+    episodes::Episode,
+    info::Info,
+    loader::{Batch, Loader},
+    split::{Sampler, Split, split_episodes},
+    window::{Padding, Windows},
+    writer::DatasetWriter,
+};
+pub use {
+    features::{Dtype, Feature, Features, PolicyFeature, Role},
+    stats::{Stat, Stats},
+};

@@ -6,16 +6,22 @@
 //! struct's documentation. `gpu` and `cpu` execute lists of [`Step`]s; `graph` writes them.
 
 pub mod activation;
+pub mod add_rows;
 pub mod attention;
 pub mod attention_backward;
 pub mod check;
 pub mod dropout;
 pub mod float;
+pub mod flow_path;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod matmul;
+pub mod mse;
+pub mod optimizer;
+pub mod patchify;
 pub mod plan;
 pub mod shader;
+pub mod time_embedding;
 
 pub use float::Float;
 pub use plan::{Binding, Place, Plan, Set, Slot, Step};
@@ -139,6 +145,17 @@ kernels! {
     matmul::Matmul,
     activation::Activate,
     activation::ActivateBackward,
+    patchify::Patchify,
+    add_rows::AddRows,
+    add_rows::ReduceRows,
+    add_rows::AddInto,
+    time_embedding::TimeEmbedding,
+    flow_path::FlowPath,
+    mse::WeightedMse,
+    mse::WeightedMseBackward,
+    optimizer::SquaredNorm,
+    optimizer::ClipScale,
+    optimizer::Adam,
     attention::Attention,
     attention_backward::AttentionBackwardQuery,
     attention_backward::AttentionBackwardKeyValue,

@@ -1,5 +1,7 @@
 //! What a device executes: buffers, and kernels bound to them, in order.
 
+use std::collections::HashMap;
+
 use super::{Dtype, Kernel};
 
 /// The flat, parameter-shaped sets of buffers that outlive a program and may be shared by several.
@@ -82,5 +84,22 @@ impl Plan {
     /// Bytes of the program's own buffers.
     pub fn bytes(&self) -> usize {
         self.slots.iter().map(|slot| slot.len * if slot.dtype == Dtype::U8 { 1 } else { 4 }).sum()
+    }
+
+    /// How many launches touch a buffer in another way than the launch before them left it: each is a barrier
+    /// where hazards are tracked by whole buffer. Writing what was just written counts; reading again does not.
+    pub fn barriers(&self) -> usize {
+        let mut written: HashMap<Place, bool> = HashMap::new();
+        let mut waits = |binding: &Binding, write: bool| {
+            let before = written.insert(binding.place, write);
+            binding.place != Place::Nothing && before.is_some_and(|before| before || write)
+        };
+        let mut count = 0;
+        for step in &self.steps {
+            let reads = step.inputs.iter().filter(|binding| waits(binding, false)).count();
+            let writes = step.outputs.iter().filter(|binding| waits(binding, true)).count();
+            count += usize::from(reads + writes > 0);
+        }
+        count
     }
 }

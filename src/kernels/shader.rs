@@ -23,6 +23,7 @@ pub(crate) use shader;
 /// Snippets of `shaders/shared/`, by name.
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("adam", include_str!("../../shaders/shared/adam.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),

@@ -1,1 +1,9 @@
-//! See ARCHITECTURE.md.
+//! Layers made of ops. A layer declares its parameters once, under PyTorch's names, and is applied to any graph.
+
+mod attention;
+mod linear;
+mod transformer;
+
+pub use attention::{CrossAttention, KeysValues, SelfAttention};
+pub use linear::{Norm, Projection};
+pub use transformer::{DecoderLayer, EncoderLayer, LayerSizes};

@@ -1,1 +1,165 @@
-//! See ARCHITECTURE.md.
+//! Built-in tasks: environments with an expert, their pictures, rollouts and recordings.
+//!
+//! Knows nothing of networks, devices or dataset files. Episode `i` of seed `s` starts from
+//! `numpy.random.default_rng(s + i)`, so that published seeds mean the same episodes here.
+
+mod discs;
+pub mod experts;
+pub mod numpy_random;
+pub mod pursuit;
+pub mod record;
+pub mod rollout;
+
+pub use experts::Scripted;
+pub use pursuit::Pursuit;
+pub use rollout::{Episode, Turn, rollout};
+
+use crate::image::Image;
+use crate::{Error, Result};
+
+/// A named array that an environment gives or takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// LeRobot's key, `observation.image`, `observation.state` or `action`.
+    pub key: &'static str,
+    /// `[3, height, width]` for a picture, `[dim]` for a vector.
+    pub shape: &'static [usize],
+    /// What each axis of a picture or each component of a vector is.
+    pub names: &'static [&'static str],
+}
+
+impl Feature {
+    /// Whether this is a picture.
+    pub fn is_image(&self) -> bool {
+        self.shape.len() == 3
+    }
+}
+
+/// What stays the same about an environment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spec {
+    /// The name [`make`] knows it by.
+    pub name: &'static str,
+    /// What a policy sees: at most one picture and one vector.
+    pub observations: &'static [Feature],
+    /// What a policy decides.
+    pub action: Feature,
+    /// Least value of each action component.
+    pub low: &'static [f64],
+    /// Greatest value of each action component.
+    pub high: &'static [f64],
+    /// Steps per second.
+    pub fps: u32,
+    /// Steps after which an evaluation stops an episode.
+    pub horizon: usize,
+}
+
+/// What a policy sees at one step; a buffer to be used again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observation {
+    /// `observation.image` as planes `[3, height, width]`; empty where the environment has none.
+    pub image: Vec<u8>,
+    /// `observation.state` as `[dim]`; empty where the environment has none.
+    pub state: Vec<f32>,
+}
+
+/// What one step brought.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// The episode is over by the task's own rule; horizons are the caller's.
+    pub terminated: bool,
+    /// The task is solved.
+    pub success: bool,
+    /// The task's reward, its own unit.
+    pub reward: f64,
+}
+
+/// A task: state, dynamics, picture and expert.
+pub trait Environment: Send {
+    /// Name, features, bounds and rates.
+    fn spec(&self) -> &'static Spec;
+
+    /// Another environment of the same kind, to be reset before use.
+    fn fresh(&self) -> Box<dyn Environment>;
+
+    /// Starts an episode from `numpy.random.default_rng(seed)`.
+    fn reset(&mut self, seed: u64);
+
+    /// Applies one action, `[dim]`.
+    ///
+    /// # Errors
+    /// If the action has another length or a component that is not finite; nothing has moved then.
+    fn step(&mut self, action: &[f64]) -> Result<Step>;
+
+    /// What the task's expert, who sees the whole state, does now: `[dim]`, inside the bounds.
+    fn expert_action(&self) -> Vec<f64>;
+
+    /// Where the controlled body is, in the environment's own units: what path lengths are measured on.
+    fn position(&self) -> Vec<f64>;
+
+    /// Writes what a policy sees now.
+    fn observe(&self, observation: &mut Observation);
+
+    /// The scene for people.
+    fn render(&self) -> Image;
+}
+
+/// The names [`make`] knows.
+pub const KNOWN: [&str; 1] = ["pursuit"];
+
+/// The environment of that name, to be reset before use.
+///
+/// # Errors
+/// If there is none; the message names those there are.
+pub fn make(name: &str) -> Result<Box<dyn Environment>> {
+    match name {
+        "pursuit" => Ok(Box::new(Pursuit::new(0))),
+        _ => Err(Error::input(format!("unknown environment `{name}`: known are {}", KNOWN.join(", ")))),
+    }
+}
+
+/// An action of the spec's length, all finite.
+fn checked_action<const N: usize>(spec: &Spec, action: &[f64]) -> Result<[f64; N]> {
+    let fail = |what: String| Err(Error::failure(format!("environment `{}`: {what}", spec.name)));
+    let Ok(checked) = <[f64; N]>::try_from(action) else {
+        return fail(format!("an action has {N} components, not {}", action.len()));
+    };
+    if checked.iter().any(|v| !v.is_finite()) {
+        return fail(format!("the action {action:?} is not finite"));
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_environment_can_be_made_and_keeps_its_promises() {
+        for name in KNOWN {
+            let mut environment = make(name).expect("known");
+            let spec = environment.spec();
+            assert_eq!(spec.name, name);
+            assert_eq!(spec.action.shape, [spec.low.len()]);
+            assert_eq!(spec.low.len(), spec.high.len());
+            environment.reset(7);
+            let mut observation = Observation::default();
+            environment.observe(&mut observation);
+            for feature in spec.observations {
+                let length: usize = feature.shape.iter().product();
+                let ours = if feature.is_image() { observation.image.len() } else { observation.state.len() };
+                assert_eq!(ours, length, "{}", feature.key);
+            }
+            let action = environment.expert_action();
+            assert!((0..action.len()).all(|i| (spec.low[i]..=spec.high[i]).contains(&action[i])));
+            environment.step(&action).expect("the expert's action is valid");
+        }
+    }
+
+    #[test]
+    fn an_unknown_environment_is_named_with_the_known_ones() {
+        let error = make("pong").err().expect("there is no pong");
+        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,12 @@
+// uses: adam
+// Adam's step over a flat run of parameters, and their moving average. Twin: src/kernels/optimizer.rs.
+@group(0) @binding(7) var<storage, read_write> average: array<f32>;  // [len]
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * groups.x + group.x) * 256u + local;
+    if i >= p.len || state[2] == 0.0 { return; }
+    let w = step_weight(i);
+    average[i] += hyper[9] * (w - average[i]);
+}

@@ -1,0 +1,33 @@
+// Pictures cut into patches of side x side pixels, one a row, columns as Conv2d orders its weight.
+// Twin: src/kernels/patchify.rs.
+struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, bytes: u32, normalize: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> images: array<u32>;      // [batch, channels, height, width]: bytes or f32
+@group(0) @binding(2) var<storage, read> affine: array<f32>;      // [2, channels]: scale, shift
+@group(0) @binding(3) var<storage, read_write> rows: array<f32>;  // [batch * patches, channels * side * side]
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * groups.x + group.x) * 256u + local;
+    if i >= p.len { return; }
+    let down = p.height / p.side;
+    let across = p.width / p.side;
+    let columns = p.channels * p.side * p.side;
+    let row = i / columns;
+    let column = i % columns;
+    let place = row % (down * across);
+    let entry = row / (down * across);
+    let channel = column / (p.side * p.side);
+    let y = place / across * p.side + column / p.side % p.side;
+    let x = place % across * p.side + column % p.side;
+    let at = ((entry * p.channels + channel) * p.height + y) * p.width + x;
+    var value = 0.0;
+    if p.bytes != 0u {
+        value = f32((images[at / 4u] >> (at % 4u * 8u)) & 255u) / 255.0;
+    } else {
+        value = bitcast<f32>(images[at]);
+    }
+    if p.normalize != 0u { value = value * affine[channel] + affine[p.channels + channel]; }
+    rows[i] = value;
+}

@@ -1,0 +1,111 @@
+//! Every picture decoded once: bytes in planes, ready to be gathered into batches.
+
+use rayon::prelude::*;
+
+use super::Dataset;
+use crate::{Error, Result, image::Image};
+
+/// The memory the caches of a dataset may take unless told otherwise: 8 GiB.
+pub const MAX_CACHE_BYTES: usize = 8 << 30;
+
+/// The pictures of one camera, `[frames, 3, H, W]`, a byte a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageCache {
+    /// The dataset's feature.
+    pub key: String,
+    /// `[3, H, W]`
+    pub shape: [usize; 3],
+    pixels: Vec<u8>,
+}
+
+impl ImageCache {
+    /// Decodes all pictures of the cameras, each given with the shape `[3, H, W]` the policy is configured for.
+    ///
+    /// # Errors
+    /// If a camera is missing, a picture is broken or of another size, or all together would take more than
+    /// `max_bytes`.
+    pub fn decode(dataset: &Dataset, cameras: &[(&str, [usize; 3])], max_bytes: usize) -> Result<Vec<Self>> {
+        let bytes: u128 = cameras
+            .iter()
+            .map(|(_, shape)| shape.iter().fold(dataset.len() as u128, |n, &d| n.saturating_mul(d as u128)))
+            .sum();
+        if bytes > max_bytes as u128 {
+            return Err(Error::input(format!(
+                "the decoded pictures of {} frames take {:.1} GiB, more than the {:.1} GiB allowed; use fewer \
+                 cameras, smaller pictures or part of the dataset, or allow more memory",
+                dataset.len(),
+                bytes as f64 / (1u64 << 30) as f64,
+                max_bytes as f64 / (1u64 << 30) as f64
+            )));
+        }
+        cameras.iter().map(|&(key, shape)| Self::decode_camera(dataset, key, shape)).collect()
+    }
+
+    fn decode_camera(dataset: &Dataset, key: &str, shape: [usize; 3]) -> Result<Self> {
+        let size: usize = shape.iter().product();
+        let total = size * dataset.len();
+        let mut pixels = Vec::new();
+        pixels.try_reserve_exact(total).map_err(|_| {
+            Error::failure(format!("no memory for the pictures of `{key}`: {} MiB are needed", total >> 20))
+        })?;
+        pixels.resize(total, 0);
+        pixels.par_chunks_exact_mut(size.max(1)).enumerate().try_for_each(|(frame, planes)| {
+            let image = decode(dataset.picture(key, frame)?)
+                .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", dataset.roots[0].display())))?;
+            let found = [3, image.height, image.width];
+            if found != shape {
+                return Err(Error::input(format!(
+                    "feature `{key}`: the dataset's pictures (frame {frame}) have shape {found:?}, but the policy is \
+                     configured for {shape:?}; resizing is not supported yet: set the configured shape to {found:?}"
+                )));
+            }
+            planes.copy_from_slice(&image.planar());
+            Ok(())
+        })?;
+        Ok(Self { key: key.into(), shape, pixels })
+    }
+
+    /// Values in a picture: 3 · H · W.
+    pub fn frame_len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Copies pictures one after another: for frames of B samples with T steps each, `out` is `[B, T * 3, H, W]`.
+    ///
+    /// # Panics
+    /// If a frame is not in the cache or `out` has not room for exactly all of them.
+    pub fn gather(&self, frames: &[u32], out: &mut [u8]) {
+        let size = self.frame_len();
+        assert_eq!(out.len(), frames.len() * size, "room for every picture");
+        for (&frame, picture) in frames.iter().zip(out.chunks_exact_mut(size)) {
+            picture.copy_from_slice(&self.pixels[frame as usize * size..][..size]);
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Image> {
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        return Err(Error::input("JPEG pictures are not supported yet; store the dataset's pictures as PNG"));
+    }
+    Image::from_png(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_gathered_in_the_order_asked_for() {
+        let cache = ImageCache { key: "camera".into(), shape: [3, 1, 2], pixels: (0..18).collect() };
+        let mut out = [0; 24];
+        cache.gather(&[2, 0, 0, 1], &mut out);
+        let frames = [[12, 13, 14, 15, 16, 17], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]];
+        assert_eq!(out.as_slice(), frames.as_flattened());
+    }
+
+    #[test]
+    fn a_jpeg_is_refused_by_name() {
+        let error = decode(&[0xff, 0xd8, 0xff, 0xe0]).expect_err("not supported");
+        assert!(error.to_string().contains("JPEG"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The published metrics of the pursuit task, and their aggregation.
+//!
+//! Formulas as in pi-e's `eval/run.py`; norms are Euclidean, ε is 1e-8 and keeps 0/0 at 0.
+
+use crate::sim::Episode;
+
+const EPSILON: f64 = 1e-8;
+
+/// One pursuit episode of T steps, measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pursuit {
+    /// T, whether or not the ball was caught: the horizon stands for a failure.
+    pub steps_to_capture: f64,
+    /// Length of the effector's path over the distance between its ends plus ε: 1 is a straight line.
+    pub path_inefficiency: f64,
+    /// Mean cosine between successive actions, aₜ·aₜ₋₁ / (‖aₜ‖‖aₜ₋₁‖ + ε); 1 if there is no pair.
+    pub direction_consistency: f64,
+    /// Mean of ‖aₜ − aₜ₋₁‖ / (‖aₜ‖ + ‖aₜ₋₁‖ + ε); 0 if there is no pair. Smaller is smoother.
+    pub magnitude_continuity: f64,
+    /// Length of the effector's path, px.
+    pub trajectory_length: f64,
+    /// 1 if the ball was caught, else 0.
+    pub completed: f64,
+}
+
+impl Pursuit {
+    /// The metrics of one episode.
+    pub fn of(episode: &Episode) -> Self {
+        let positions = &episode.positions;
+        let trajectory_length = positions.windows(2).map(|pair| distance(&pair[1], &pair[0])).sum();
+        let ends = match (positions.first(), positions.last()) {
+            (Some(first), Some(last)) => distance(first, last),
+            _ => 0.0,
+        };
+        let pairs = || episode.actions.windows(2).map(|pair| (&pair[1][..], &pair[0][..]));
+        let cosine = |(a, b): (&[f64], &[f64])| dot(a, b) / (norm(a) * norm(b) + EPSILON);
+        let change = |(a, b): (&[f64], &[f64])| distance(a, b) / (norm(a) + norm(b) + EPSILON);
+        Self {
+            steps_to_capture: episode.actions.len() as f64,
+            path_inefficiency: trajectory_length / (ends + EPSILON),
+            direction_consistency: mean(pairs().map(cosine)).unwrap_or(1.0),
+            magnitude_continuity: mean(pairs().map(change)).unwrap_or(0.0),
+            trajectory_length,
+            completed: f64::from(episode.success),
+        }
+    }
+
+    /// The metrics under their published names.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("steps_to_capture", self.steps_to_capture),
+            ("path_inefficiency", self.path_inefficiency),
+            ("direction_consistency", self.direction_consistency),
+            ("magnitude_continuity", self.magnitude_continuity),
+            ("trajectory_length", self.trajectory_length),
+            ("completed", self.completed),
+        ]
+    }
+}
+
+/// Mean and spread over episodes.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// The mean.
+    pub mean: f64,
+    /// The population's standard deviation (divided by n), as `numpy.std` computes it.
+    pub std: f64,
+}
+
+impl Summary {
+    /// Mean and population standard deviation in f64; both 0 for no values.
+    pub fn of(values: &[f64]) -> Self {
+        let average = mean(values.iter().copied()).unwrap_or(0.0);
+        let variance = mean(values.iter().map(|v| (v - average).powi(2))).unwrap_or(0.0);
+        Self { mean: average, std: variance.sqrt() }
+    }
+}
+
+/// Summarises episodes that were measured by the same names, in the order of the first.
+pub fn summarise(episodes: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, Summary)> {
+    let names = episodes.first().into_iter().flatten().map(|&(name, _)| name);
+    names
+        .enumerate()
+        .map(|(column, name)| {
+            let values: Vec<f64> =
+                episodes.iter().filter_map(|row| row.get(column)).map(|&(_, v)| v).collect();
+            (name, Summary::of(&values))
+        })
+        .collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn norm(a: &[f64]) -> f64 {
+    dot(a, a).sqrt()
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt()
+}
+
+/// `None` for no values.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = values.fold((0_usize, 0.0), |(count, sum), v| (count + 1, sum + v));
+    (count > 0).then(|| sum / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Pursuit as Arena, Scripted, rollout};
+
+    fn evaluate(policy: Scripted, episodes: usize) -> Vec<(&'static str, Summary)> {
+        let episodes = rollout(&Arena::new(0), 42, 0..episodes, 100, &mut policy.driver()).expect("runs");
+        summarise(&episodes.iter().map(|episode| Pursuit::of(episode).named()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_expert_earns_the_published_row_to_every_digit() {
+        // pi-e, notes/10_baseline_metrics.md: expert, 300 episodes, seeds 42 to 341, 100 steps.
+        let row: Vec<String> = evaluate(Scripted::Expert, 300)
+            .into_iter()
+            .map(|(name, Summary { mean, std })| match name {
+                "steps_to_capture" => format!("{name} {mean:.3} {std:.3}"),
+                "trajectory_length" => format!("{name} {mean:.2} {std:.2}"),
+                "completed" => format!("{name} {mean:.3}"),
+                _ => format!("{name} {mean:.4} {std:.3}"),
+            })
+            .collect();
+        assert_eq!(
+            row,
+            [
+                "steps_to_capture 16.833 10.246",
+                "path_inefficiency 1.0597 0.066",
+                "direction_consistency 0.9821 0.029",
+                "magnitude_continuity 0.0310 0.045",
+                "trajectory_length 103.03 61.46",
+                "completed 1.000",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_expert_agrees_with_a_numpy_twin_to_ten_digits() {
+        // The same formulas in numpy 2.4.6 over the same 300 episodes.
+        let reference = [
+            (16.8333333333, 10.2455952595),
+            (1.0597177632, 0.0662320804),
+            (0.9821495639, 0.0290874384),
+            (0.0309937403, 0.0451042838),
+            (103.0316621651, 61.4608965230),
+            (1.0, 0.0),
+        ];
+        for ((name, ours), (mean, std)) in evaluate(Scripted::Expert, 300).into_iter().zip(reference) {
+            assert!((ours.mean - mean).abs() < 1e-9 && (ours.std - std).abs() < 1e-9, "{name}: {ours:?}");
+        }
+    }
+
+    #[test]
+    fn standing_still_completes_what_the_ball_brings() {
+        for (episodes, share) in [(300, 0.15), (100, 0.12)] {
+            let row = evaluate(Scripted::Noop, episodes);
+            let (name, completed) = row[5];
+            assert_eq!(name, "completed");
+            assert!((completed.mean - share).abs() < 1e-12, "{completed:?}");
+            assert_eq!(row[1].1.mean, 0.0, "no path, no inefficiency");
+        }
+    }
+
+    #[test]
+    fn one_step_has_no_pairs() {
+        let episode = Episode {
+            index: 0,
+            actions: vec![vec![3.0, 4.0]],
+            positions: vec![vec![0.0, 0.0], vec![3.0, 4.0]],
+            rewards: vec![-1.0],
+            terminated: true,
+            success: true,
+        };
+        let metrics = Pursuit::of(&episode);
+        assert_eq!((metrics.direction_consistency, metrics.magnitude_continuity), (1.0, 0.0));
+        assert!((metrics.path_inefficiency - 1.0).abs() < 1e-8);
+        assert_eq!(metrics.trajectory_length, 5.0);
+    }
+}

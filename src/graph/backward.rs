@@ -1,0 +1,98 @@
+//! The backward pass: ops in reverse, each appending the launches that make its inputs' gradients.
+
+use std::ops::Range;
+
+use super::{Graph, ParamId, Value};
+use crate::kernels::Set;
+use crate::kernels::add_rows::{AddInto, AddRows};
+
+/// What an op leaves behind for the backward pass.
+pub(super) trait Backward {
+    /// The value whose gradient this op turns into gradients of its inputs.
+    fn output(&self) -> Value;
+    /// Appends the launches that make the inputs' gradients from `upstream`, the output's.
+    fn backward(&self, graph: &mut Graph, upstream: Value);
+}
+
+impl Graph {
+    /// Remembers an op, if its output's gradient can be of use.
+    pub(super) fn record(&mut self, op: impl Backward + 'static) {
+        if self.training.is_some() && self.needs_grad(op.output()) {
+            self.backward.push(Box::new(op));
+        }
+    }
+
+    /// Appends the backward pass of everything that led to `value`, whose own gradient is `upstream`.
+    /// Parameter gradients end up in [`Set::Gradients`].
+    ///
+    /// # Panics
+    /// If the graph was not built for training, or the shapes differ.
+    pub fn differentiate(&mut self, value: Value, upstream: Value) {
+        assert!(self.training.is_some(), "this graph was built for inference");
+        assert_eq!(self.len(value), self.len(upstream), "a gradient has its value's shape");
+        self.add_gradient(value, upstream);
+        let ops = std::mem::take(&mut self.backward);
+        for op in ops.iter().rev() {
+            if let Some(&upstream) = self.gradients.get(&op.output()) {
+                op.backward(self, upstream);
+            }
+        }
+    }
+
+    /// The gradient of a value, after [`Graph::differentiate`].
+    pub fn gradient(&self, value: Value) -> Option<Value> {
+        self.gradients.get(&value).copied()
+    }
+
+    /// Adds a term to a value's gradient. The term may itself be another value's gradient: nothing is changed in
+    /// place.
+    pub(super) fn add_gradient(&mut self, value: Value, term: Value) {
+        if !self.needs_grad(value) {
+            return;
+        }
+        let sum = match self.gradients.get(&value).copied() {
+            None => term,
+            Some(earlier) => {
+                let (rows, columns) = self.rows(value);
+                let sum = self.temporary(&[rows, columns]);
+                let add = AddRows { rows, columns, div: 1, modulo: rows };
+                self.launch(add, &[Some(earlier), Some(term)], &[sum]);
+                sum
+            }
+        };
+        self.gradients.insert(value, sum);
+    }
+
+    /// The gradient a value has so far, to be passed to a launch that adds its own term to it; the caller
+    /// must store the sum with [`Graph::set_gradient`].
+    pub(super) fn gradient_so_far(&self, value: Value) -> Option<Value> {
+        self.gradients.get(&value).copied()
+    }
+
+    /// Replaces a value's gradient by a sum that includes it.
+    pub(super) fn set_gradient(&mut self, value: Value, sum: Value) {
+        self.gradients.insert(value, sum);
+    }
+
+    /// Lets `write` append the launch that makes a run of a parameter's gradient. Where that run was written
+    /// before (a parameter used twice), the launch writes to a temporary that is added.
+    pub(super) fn parameter_gradient(
+        &mut self,
+        id: ParamId,
+        run: Range<usize>,
+        write: impl FnOnce(&mut Graph, Value),
+    ) {
+        let target = self.in_set(Set::Gradients, id);
+        let overlaps =
+            |(other, at): &(ParamId, Range<usize>)| *other == id && at.start < run.end && run.start < at.end;
+        if !self.written.iter().any(overlaps) {
+            self.written.push((id, run));
+            return write(self, target);
+        }
+        let shape = self.params.get(id).shape.clone();
+        let term = self.temporary(&shape);
+        write(self, term);
+        let (start, len) = (run.start, run.len());
+        self.launch(AddInto { offset: start, len }, &[Some(term)], &[target]);
+    }
+}

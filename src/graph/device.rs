@@ -1,0 +1,346 @@
+//! One face for the devices: open one, keep flat sets of buffers on it, compile graphs for it, run them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Graph, Home, Params};
+use crate::gpu::{self, Checks, Choice, Gpu};
+use crate::kernels::{Dtype, Place, Set};
+use crate::{Error, Result, cpu};
+
+/// What runs a program.
+#[derive(Clone)]
+pub enum Device {
+    /// The twins and their fast bodies, f32.
+    Cpu,
+    /// The twins in f64: the reference that everything else is checked against.
+    Oracle,
+    /// A GPU.
+    Gpu(Arc<Gpu>),
+}
+
+impl Device {
+    /// The device a `--device` flag means: `auto` (a real GPU, else the CPU), `cpu`, `gpu` (any adapter, real
+    /// ones first), `oracle` (f64 on the CPU, slow), or a part of an adapter's name.
+    ///
+    /// # Errors
+    /// If there is no such adapter, or it cannot be opened.
+    pub fn open(name: &str) -> Result<Self> {
+        let gpu = |choice| Gpu::open(&choice, Checks::Off).map(Device::Gpu);
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "oracle" => Ok(Self::Oracle),
+            "auto" => Ok(gpu(Choice::Real).unwrap_or(Self::Cpu)),
+            "gpu" => gpu(Choice::Any),
+            part => gpu(Choice::Named(part.to_owned())),
+        }
+    }
+
+    /// Whether this is an adapter whose work a processor does, which is slower than `cpu`.
+    pub fn is_software_gpu(&self) -> bool {
+        matches!(self, Self::Gpu(gpu) if gpu.summary.software)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Oracle => f.write_str("oracle"),
+            Self::Gpu(gpu) => write!(f, "{} ({})", gpu.summary.name, gpu.summary.backend),
+        }
+    }
+}
+
+/// Flat sets of buffers, laid out as a policy's parameters, on one device. Programs share them.
+#[derive(Clone)]
+pub struct Bank {
+    params: Arc<Params>,
+    device: Device,
+    sets: Sets,
+}
+
+#[derive(Clone)]
+enum Sets {
+    Cpu(cpu::Bank<f32>),
+    Oracle(cpu::Bank<f64>),
+    Gpu(gpu::Bank),
+}
+
+impl Bank {
+    /// Sets of zeros.
+    ///
+    /// # Errors
+    /// If a GPU has not the memory.
+    pub fn new(device: &Device, params: &Arc<Params>, sets: &[Set]) -> Result<Self> {
+        let shards = params.shards();
+        let sets = match device {
+            Device::Cpu => Sets::Cpu(zeros(sets, shards)),
+            Device::Oracle => Sets::Oracle(zeros(sets, shards)),
+            Device::Gpu(gpu) => {
+                let set = |set: &Set| {
+                    let buffers =
+                        shards.iter().map(|&len| gpu.buffer(Dtype::F32, len)).collect::<Result<_>>()?;
+                    Ok((*set, buffers))
+                };
+                Sets::Gpu(sets.iter().map(set).collect::<Result<BTreeMap<_, _>>>()?)
+            }
+        };
+        Ok(Self { params: Arc::clone(params), device: device.clone(), sets })
+    }
+
+    /// The parameters these sets are laid out for.
+    pub fn params(&self) -> &Arc<Params> {
+        &self.params
+    }
+
+    /// The device the buffers are on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The same buffers with `set` standing in for the weights: to sample from averaged weights, say.
+    #[must_use]
+    pub fn with_weights_from(&self, set: Set) -> Self {
+        fn swap<B: Clone>(bank: &BTreeMap<Set, Vec<B>>, set: Set) -> BTreeMap<Set, Vec<B>> {
+            bank.get(&set).map(|buffers| (Set::Weights, buffers.clone())).into_iter().collect()
+        }
+        let sets = match &self.sets {
+            Sets::Cpu(bank) => Sets::Cpu(swap(bank, set)),
+            Sets::Oracle(bank) => Sets::Oracle(swap(bank, set)),
+            Sets::Gpu(bank) => Sets::Gpu(swap(bank, set)),
+        };
+        Self { params: Arc::clone(&self.params), device: self.device.clone(), sets }
+    }
+
+    /// Writes one parameter-shaped run of a set.
+    pub fn write(&self, set: Set, name: &str, values: &[f32]) {
+        let Some(param) = self.params.find(name).map(|id| self.params.get(id)) else { return };
+        match &self.sets {
+            Sets::Cpu(bank) => bank[&set][param.shard].write_floats(param.offset, values),
+            Sets::Oracle(bank) => bank[&set][param.shard].write_floats(param.offset, values),
+            Sets::Gpu(bank) => {
+                if let Device::Gpu(gpu) = &self.device {
+                    gpu.write(&bank[&set][param.shard], param.offset, bytemuck::cast_slice(values));
+                }
+            }
+        }
+    }
+
+    /// Reads a whole set, parameter by parameter, in order of declaration.
+    ///
+    /// # Errors
+    /// If the GPU was lost.
+    pub fn read(&self, set: Set) -> Result<Vec<Vec<f32>>> {
+        let shards: Vec<Vec<f32>> = match (&self.sets, &self.device) {
+            (Sets::Gpu(bank), Device::Gpu(gpu)) => {
+                bank[&set].iter().map(|buffer| gpu.read(buffer, 0, buffer.len)).collect::<Result<_>>()?
+            }
+            (Sets::Oracle(bank), _) => {
+                let narrow = |(buffer, &len): (&cpu::Buffer<f64>, _)| {
+                    buffer.floats(0, len).into_iter().map(|v| v as f32).collect()
+                };
+                bank[&set].iter().zip(self.params.shards()).map(narrow).collect()
+            }
+            (Sets::Cpu(bank), _) => bank[&set]
+                .iter()
+                .zip(self.params.shards())
+                .map(|(buffer, &len)| buffer.floats(0, len))
+                .collect(),
+            (Sets::Gpu(_), _) => return Err(Error::failure("a bank of GPU buffers without its GPU")),
+        };
+        let run = |param: &super::Param| shards[param.shard][param.offset..param.offset + param.len].to_vec();
+        Ok(self.params.iter().map(|(_, param)| run(param)).collect())
+    }
+}
+
+fn zeros<T: crate::kernels::Float>(sets: &[Set], shards: &[usize]) -> cpu::Bank<T> {
+    let buffers = || shards.iter().map(|&len| cpu::Buffer::zeros(Dtype::F32, len)).collect();
+    sets.iter().map(|set| (*set, buffers())).collect()
+}
+
+/// A compiled graph: write its inputs, run it, read its outputs.
+pub struct Program {
+    body: Body,
+    names: HashMap<String, Named>,
+    bytes: usize,
+    barriers: usize,
+}
+
+enum Body {
+    Cpu(cpu::Program<f32>),
+    Oracle(cpu::Program<f64>),
+    Gpu(gpu::Program),
+}
+
+#[derive(Clone, Copy)]
+struct Named {
+    slot: usize,
+    dtype: Dtype,
+    len: usize,
+}
+
+impl Program {
+    /// Compiles a graph for the device its bank is on.
+    ///
+    /// # Errors
+    /// If the device lacks memory or refuses a shader.
+    pub fn new(graph: &Graph, bank: &Bank) -> Result<Self> {
+        let planned = graph.plan();
+        let body = match &bank.sets {
+            Sets::Cpu(sets) => Body::Cpu(cpu::Program::new(&planned.plan, sets)?),
+            Sets::Oracle(sets) => Body::Oracle(cpu::Program::new(&planned.plan, sets)?),
+            Sets::Gpu(sets) => match &bank.device {
+                Device::Gpu(gpu) => Body::Gpu(gpu::Program::new(gpu, &planned.plan, sets)?),
+                _ => return Err(Error::failure("a bank of GPU buffers without its GPU")),
+            },
+        };
+        let mut names = HashMap::new();
+        for (name, &value) in &graph.names {
+            if let Some(Place::Slot(slot)) = planned.places[value.0] {
+                let dtype = graph.values[value.0].dtype;
+                names.insert(name.clone(), Named { slot, dtype, len: graph.len(value) });
+            }
+        }
+        let program = Self { body, names, bytes: planned.plan.bytes(), barriers: planned.plan.barriers() };
+        for (i, info) in graph.values.iter().enumerate() {
+            if let (Home::Constant(values), Some(Place::Slot(slot))) = (&info.home, planned.places[i]) {
+                program.write_slot(Named { slot, dtype: Dtype::F32, len: values.len() }, 0, values);
+            }
+        }
+        Ok(program)
+    }
+
+    /// Bytes of this program's own buffers, the shared sets not counted.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Launches that must wait for an earlier one, as a GPU's driver sees it.
+    pub fn barriers(&self) -> usize {
+        self.barriers
+    }
+
+    /// Writes a float input.
+    ///
+    /// # Errors
+    /// If there is no such input, or the length differs.
+    pub fn write(&self, name: &str, values: &[f32]) -> Result<()> {
+        let named = self.named(name, Dtype::F32, values.len())?;
+        self.write_slot(named, 0, values);
+        Ok(())
+    }
+
+    /// Writes a byte input.
+    ///
+    /// # Errors
+    /// If there is no such input, or the length differs.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let named = self.named(name, Dtype::U8, bytes.len())?;
+        match &self.body {
+            Body::Cpu(program) => *program.slot(named.slot).write() = cpu::Data::U8(bytes.to_vec()),
+            Body::Oracle(program) => *program.slot(named.slot).write() = cpu::Data::U8(bytes.to_vec()),
+            Body::Gpu(program) => program.gpu().write(program.slot(named.slot), 0, bytes),
+        }
+        Ok(())
+    }
+
+    /// Writes an input of words.
+    ///
+    /// # Errors
+    /// If there is no such input, or the length differs.
+    pub fn write_words(&self, name: &str, words: &[u32]) -> Result<()> {
+        let named = self.named(name, Dtype::U32, words.len())?;
+        match &self.body {
+            Body::Cpu(program) => *program.slot(named.slot).write() = cpu::Data::U32(words.to_vec()),
+            Body::Oracle(program) => *program.slot(named.slot).write() = cpu::Data::U32(words.to_vec()),
+            Body::Gpu(program) => {
+                program.gpu().write(program.slot(named.slot), 0, bytemuck::cast_slice(words))
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the program has an input or output of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Runs it. On a GPU the work is submitted, not awaited: reading waits.
+    ///
+    /// # Errors
+    /// If the GPU was lost.
+    pub fn run(&self) -> Result<()> {
+        match &self.body {
+            Body::Cpu(program) => program.run(),
+            Body::Oracle(program) => program.run(),
+            Body::Gpu(program) => program.run()?,
+        }
+        Ok(())
+    }
+
+    /// Runs it launch by launch and says how long each took.
+    ///
+    /// # Errors
+    /// If the GPU was lost or has no timestamps.
+    pub fn profile(&self) -> Result<Vec<(&'static str, Duration)>> {
+        match &self.body {
+            Body::Cpu(program) => Ok(program.profile()),
+            Body::Oracle(program) => Ok(program.profile()),
+            Body::Gpu(program) => program.profile(),
+        }
+    }
+
+    /// Reads a named value.
+    ///
+    /// # Errors
+    /// If there is no such value, or the GPU was lost.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let named = self.find(name)?;
+        match &self.body {
+            Body::Cpu(program) => Ok(program.slot(named.slot).floats(0, named.len)),
+            Body::Oracle(_) => Ok(self.read_wide(name)?.into_iter().map(|v| v as f32).collect()),
+            Body::Gpu(program) => program.gpu().read(program.slot(named.slot), 0, named.len),
+        }
+    }
+
+    /// Reads a named value in the device's own precision.
+    ///
+    /// # Errors
+    /// If there is no such value, or the GPU was lost.
+    pub fn read_wide(&self, name: &str) -> Result<Vec<f64>> {
+        let named = self.find(name)?;
+        match &self.body {
+            Body::Oracle(program) => Ok(program.slot(named.slot).floats(0, named.len)),
+            _ => Ok(self.read(name)?.into_iter().map(f64::from).collect()),
+        }
+    }
+
+    fn write_slot(&self, named: Named, offset: usize, values: &[f32]) {
+        match &self.body {
+            Body::Cpu(program) => program.slot(named.slot).write_floats(offset, values),
+            Body::Oracle(program) => program.slot(named.slot).write_floats(offset, values),
+            Body::Gpu(program) => {
+                program.gpu().write(program.slot(named.slot), offset, bytemuck::cast_slice(values));
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Named> {
+        let known = self.names.get(name).copied();
+        known.ok_or_else(|| Error::failure(format!("the program has no value `{name}`")))
+    }
+
+    fn named(&self, name: &str, dtype: Dtype, len: usize) -> Result<Named> {
+        let named = self.find(name)?;
+        if named.dtype != dtype || named.len != len {
+            return Err(Error::input(format!(
+                "`{name}` takes {} elements of {:?}, not {len} of {dtype:?}",
+                named.len, named.dtype
+            )));
+        }
+        Ok(named)
+    }
+}

@@ -1,0 +1,91 @@
+//! Multi-head softmax attention on columns of packed projections.
+
+use crate::graph::backward::Backward;
+use crate::graph::{Graph, Value};
+use crate::kernels::attention::{Attention, Tokens};
+use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
+
+/// Queries, keys or values: as many columns of a value [B·T, stride] as the heads need, from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// The packed projection.
+    pub value: Value,
+    /// First column.
+    pub first: usize,
+}
+
+/// Sizes of an attention.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape {
+    /// B.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Queries of a sample.
+    pub queries: usize,
+    /// Keys of a sample.
+    pub keys: usize,
+    /// Columns of a head.
+    pub head_width: usize,
+}
+
+impl Graph {
+    /// softmax(q kᵀ / √head_width) v, head by head: [B·queries, heads · head_width]. Probabilities are dropped
+    /// out while training.
+    pub fn attention(&mut self, q: Columns, k: Columns, v: Columns, shape: AttentionShape) -> Value {
+        let width = shape.heads * shape.head_width;
+        let o = self.temporary(&[shape.batch * shape.queries, width]);
+        let lse = self.temporary(&[shape.batch, shape.heads, shape.queries]);
+        let dropout = self.dropout_site();
+        let AttentionShape { batch, heads, queries, keys, head_width } = shape;
+        let kernel = Attention {
+            q: self.tokens(q),
+            k: self.tokens(k),
+            v: self.tokens(v),
+            dropout,
+            ..Attention::new(batch, heads, queries, keys, head_width)
+        };
+        let control = dropout.map(|_| self.control());
+        self.launch(kernel.clone(), &[Some(q.value), Some(k.value), Some(v.value), control], &[o, lse]);
+        self.record(AttentionBackward { kernel, q: q.value, k: k.value, v: v.value, o, lse });
+        o
+    }
+
+    fn tokens(&self, columns: Columns) -> Tokens {
+        Tokens { offset: columns.first, stride: self.rows(columns.value).1 }
+    }
+}
+
+struct AttentionBackward {
+    kernel: Attention,
+    q: Value,
+    k: Value,
+    v: Value,
+    o: Value,
+    lse: Value,
+}
+
+impl Backward for AttentionBackward {
+    fn output(&self) -> Value {
+        self.o
+    }
+
+    fn backward(&self, graph: &mut Graph, upstream: Value) {
+        assert_eq!(self.k, self.v, "keys and values come from one projection");
+        // Gradients lie where the projections' columns do; the launches fill disjoint columns.
+        let dq = graph.temporary(&graph.shape(self.q).to_vec());
+        let dkv = if self.k == self.q { dq } else { graph.temporary(&graph.shape(self.k).to_vec()) };
+        let control = self.kernel.dropout.map(|_| graph.control());
+        let [q, k, v, o, lse] = [self.q, self.k, self.v, self.o, self.lse].map(Some);
+        let inputs = [q, k, v, control, o, Some(upstream), lse];
+        let attention = self.kernel.clone();
+        let (d_o, d_q) = (attention.o, attention.q);
+        graph.launch(AttentionBackwardQuery { attention: attention.clone(), d_o, d_q }, &inputs, &[dq]);
+        let (d_k, d_v) = (attention.k, attention.v);
+        graph.launch(AttentionBackwardKeyValue { attention, d_o, d_k, d_v }, &inputs, &[dkv]);
+        graph.add_gradient(self.q, dq);
+        if dkv != dq {
+            graph.add_gradient(self.k, dkv);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Activations, dropout, and sums with broadcast.
+
+use crate::graph::backward::Backward;
+use crate::graph::{Graph, Value};
+use crate::kernels::Dtype;
+use crate::kernels::activation::{Activate, ActivateBackward, Activation};
+use crate::kernels::add_rows::{AddRows, ReduceRows};
+use crate::kernels::dropout::{Dropout, DropoutSite};
+
+impl Graph {
+    /// f(x), element by element.
+    pub fn activation(&mut self, x: Value, kind: Activation) -> Value {
+        let y = self.temporary(&self.shape(x).to_vec());
+        self.launch(Activate { kind, len: self.len(x) }, &[Some(x)], &[y]);
+        self.record(ActivationBackward { x, y, kind });
+        y
+    }
+
+    /// f'(x) · dy; for a rectifier `x` may be its result.
+    pub(super) fn activation_gradient(&mut self, x: Value, dy: Value, kind: Activation) -> Value {
+        let dx = self.temporary(&self.shape(x).to_vec());
+        self.launch(ActivateBackward { kind, len: self.len(x) }, &[Some(x), Some(dy)], &[dx]);
+        dx
+    }
+
+    /// x[r, :] + b[(r / div) % modulo, :].
+    pub fn add_rows(&mut self, x: Value, b: Value, div: usize, modulo: usize) -> Value {
+        let (rows, columns) = self.rows(x);
+        assert_eq!(self.len(b), modulo * columns, "a broadcast sum's rows");
+        let y = self.temporary(&[rows, columns]);
+        self.launch(AddRows { rows, columns, div, modulo }, &[Some(x), Some(b)], &[y]);
+        self.record(AddRowsBackward { x, b, div, modulo, y });
+        y
+    }
+
+    /// Where the training step drops out: r + dropout(x), or r + x where it does not.
+    pub fn dropout(&mut self, x: Value, residual: Option<Value>) -> Value {
+        let Some(site) = self.dropout_site() else {
+            return match residual {
+                Some(residual) => self.add_rows(x, residual, 1, self.rows(x).0),
+                None => x,
+            };
+        };
+        let y = self.temporary(&self.shape(x).to_vec());
+        let control = self.control();
+        let kernel = Dropout { len: self.len(x), site, residual: residual.is_some() };
+        self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
+        self.record(DropoutBackward { x, residual, y, site });
+        y
+    }
+
+    /// A new place where dropout happens, if it happens at all.
+    pub(super) fn dropout_site(&mut self) -> Option<DropoutSite> {
+        let share = self.training.map_or(0.0, |training| training.dropout);
+        self.dropout_sites += 1;
+        (share > 0.0).then(|| DropoutSite::new(self.dropout_sites - 1, f64::from(share)))
+    }
+
+    /// The input that holds [seed, step], which random masks are keyed by.
+    pub(super) fn control(&mut self) -> Value {
+        self.input("control", Dtype::U32, &[4])
+    }
+
+    /// Adds to a value's gradient what reached it through a broadcast.
+    pub(super) fn add_repeated_gradient(&mut self, value: Value, upstream: Value, div: usize, modulo: usize) {
+        if !self.needs_grad(value) {
+            return;
+        }
+        let (rows, columns) = self.rows(upstream);
+        if let Some(id) = self.param_of(value) {
+            self.parameter_gradient(id, 0..modulo * columns, |graph, target| {
+                let reduce = ReduceRows { div, modulo, ..ReduceRows::all(rows, columns) };
+                graph.launch(reduce, &[Some(upstream)], &[target]);
+            });
+        } else if div == 1 && modulo == rows {
+            self.add_gradient(value, upstream);
+        } else {
+            let sum = self.temporary(&[modulo, columns]);
+            let reduce = ReduceRows { div, modulo, ..ReduceRows::all(rows, columns) };
+            self.launch(reduce, &[Some(upstream)], &[sum]);
+            self.add_gradient(value, sum);
+        }
+    }
+}
+
+struct ActivationBackward {
+    x: Value,
+    y: Value,
+    kind: Activation,
+}
+
+impl Backward for ActivationBackward {
+    fn output(&self) -> Value {
+        self.y
+    }
+
+    fn backward(&self, graph: &mut Graph, upstream: Value) {
+        let dx = graph.activation_gradient(self.x, upstream, self.kind);
+        graph.add_gradient(self.x, dx);
+    }
+}
+
+struct AddRowsBackward {
+    x: Value,
+    b: Value,
+    div: usize,
+    modulo: usize,
+    y: Value,
+}
+
+impl Backward for AddRowsBackward {
+    fn output(&self) -> Value {
+        self.y
+    }
+
+    fn backward(&self, graph: &mut Graph, upstream: Value) {
+        graph.add_gradient(self.x, upstream);
+        graph.add_repeated_gradient(self.b, upstream, self.div, self.modulo);
+    }
+}
+
+struct DropoutBackward {
+    x: Value,
+    residual: Option<Value>,
+    y: Value,
+    site: DropoutSite,
+}
+
+impl Backward for DropoutBackward {
+    fn output(&self) -> Value {
+        self.y
+    }
+
+    fn backward(&self, graph: &mut Graph, upstream: Value) {
+        if let Some(residual) = self.residual {
+            graph.add_gradient(residual, upstream);
+        }
+        let dx = graph.temporary(&graph.shape(self.x).to_vec());
+        let control = graph.control();
+        let kernel = Dropout { len: graph.len(self.x), site: self.site, residual: false };
+        graph.launch(kernel, &[Some(upstream), None, Some(control)], &[dx]);
+        graph.add_gradient(self.x, dx);
+    }
+}

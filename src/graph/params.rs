@@ -1,0 +1,185 @@
+//! Named parameters and where they lie: flat shards, so that clipping, AdamW and averaging are a few launches.
+
+use std::collections::HashMap;
+
+use crate::rng::{Rng, Stream};
+
+/// A parameter of one [`Params`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParamId(pub(super) usize);
+
+/// How a parameter starts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Init {
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+    /// Uniform in ± this bound.
+    Uniform(f64),
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// These values.
+    Values(Vec<f32>),
+    /// Of a weight [out, ..] declared before: minus the sum of each row, so that an input of ones gives zeros.
+    MinusRowSums(ParamId),
+}
+
+impl Init {
+    /// PyTorch's default of a linear or convolutional layer: U(±1/√fan_in), for weight and bias.
+    pub fn fan_in(fan_in: usize) -> Self {
+        Self::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+
+    /// The same spread, `factor` times as wide.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        match self {
+            Self::Uniform(bound) => Self::Uniform(bound * factor),
+            Self::Normal(std) => Self::Normal(std * factor),
+            other => other,
+        }
+    }
+
+    /// Glorot's uniform (AISTATS 2010), PyTorch's `xavier_uniform_`: U(±√(6 / (fan_in + fan_out))).
+    pub fn xavier(fan_in: usize, fan_out: usize) -> Self {
+        Self::Uniform((6.0 / (fan_in + fan_out) as f64).sqrt())
+    }
+}
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Its name in a checkpoint.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub init: Init,
+    /// Which flat buffer it lies in.
+    pub shard: usize,
+    /// Its first element there.
+    pub offset: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+/// Elements of a shard at most: 128 MiB, the least a WebGPU device lets a shader see.
+const SHARD: usize = (128 << 20) / 4;
+/// Offsets are multiples of this many elements (256 bytes), so that a parameter can be bound by itself.
+const ALIGN: usize = 64;
+/// Neighbouring parameters take turns over this many shards, so that the launches that make their gradients
+/// touch different buffers and need not wait for one another.
+const TURNS: usize = 4;
+
+/// The parameters of a policy, in the order its layers declare them.
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    list: Vec<Param>,
+    by_name: HashMap<String, ParamId>,
+    shards: Vec<usize>,
+    /// The shard that each turn fills at present.
+    turns: Vec<usize>,
+}
+
+impl Params {
+    /// Declares a parameter.
+    ///
+    /// # Panics
+    /// If the name was declared before: a mistake of a policy, not of a user.
+    pub fn declare(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> ParamId {
+        let name = name.into();
+        let len: usize = shape.iter().product();
+        let id = ParamId(self.list.len());
+        let turn = id.0 % TURNS;
+        if self.turns.len() <= turn {
+            self.turns.push(self.shards.len());
+            self.shards.push(0);
+        }
+        if self.shards[self.turns[turn]] + len > SHARD && self.shards[self.turns[turn]] > 0 {
+            self.turns[turn] = self.shards.len();
+            self.shards.push(0);
+        }
+        let shard = self.turns[turn];
+        let offset = self.shards[shard];
+        self.shards[shard] = (offset + len).next_multiple_of(ALIGN);
+        let earlier = self.by_name.insert(name.clone(), id);
+        assert!(earlier.is_none(), "parameter {name} is declared twice");
+        self.list.push(Param { name, shape: shape.to_vec(), init, shard, offset, len });
+        id
+    }
+
+    /// All parameters, in order of declaration.
+    pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Param)> {
+        self.list.iter().enumerate().map(|(i, param)| (ParamId(i), param))
+    }
+
+    /// One parameter.
+    pub fn get(&self, id: ParamId) -> &Param {
+        &self.list[id.0]
+    }
+
+    /// The parameter of that name.
+    pub fn find(&self, name: &str) -> Option<ParamId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Elements of each shard.
+    pub fn shards(&self) -> &[usize] {
+        &self.shards
+    }
+
+    /// How many numbers the parameters hold.
+    pub fn count(&self) -> usize {
+        self.list.iter().map(|param| param.len).sum()
+    }
+
+    /// A parameter's first values, keyed by the seed and its place.
+    pub fn initial(&self, id: ParamId, seed: u64) -> Vec<f32> {
+        let param = self.get(id);
+        let mut rng = Rng::new(seed, Stream::Init, id.0 as u64, 0);
+        match &param.init {
+            Init::Zeros => vec![0.0; param.len],
+            Init::Ones => vec![1.0; param.len],
+            Init::Uniform(bound) => {
+                (0..param.len).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32).collect()
+            }
+            Init::Normal(std) => (0..param.len).map(|_| (std * rng.normal()) as f32).collect(),
+            Init::Values(values) => values.clone(),
+            Init::MinusRowSums(weight) => {
+                let columns = self.get(*weight).len / param.len;
+                let rows = self.initial(*weight, seed);
+                rows.chunks(columns).map(|row| -row.iter().sum::<f32>()).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_lie_in_different_shards_at_aligned_offsets() {
+        let mut params = Params::default();
+        for i in 0..9 {
+            params.declare(format!("p{i}"), &[3, i + 1], Init::Zeros);
+        }
+        for ((_, a), (_, b)) in params.iter().zip(params.iter().skip(1)) {
+            assert_ne!(a.shard, b.shard);
+            assert_eq!(a.offset % ALIGN, 0);
+        }
+        assert_eq!(params.count(), (1..=9).map(|i| 3 * i).sum::<usize>());
+        assert_eq!(params.shards().len(), TURNS);
+    }
+
+    #[test]
+    fn a_full_shard_is_followed_by_another() {
+        let mut params = Params::default();
+        for i in 0..5 {
+            params.declare(format!("p{i}"), &[SHARD - 1], Init::Zeros);
+        }
+        assert_eq!(params.shards().len(), 5);
+        assert!(params.shards().iter().all(|&len| len <= SHARD));
+    }
+}

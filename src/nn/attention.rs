@@ -1,0 +1,94 @@
+//! Multi-head attention with PyTorch's packed input projection.
+
+use super::Projection;
+use crate::graph::ops::{AttentionShape, Columns, Linear};
+use crate::graph::{Graph, Init, ParamId, Params, Value};
+
+/// `{name}.in_proj_weight` [3d, d], `{name}.in_proj_bias` [3d], `{name}.out_proj.*`.
+#[derive(Debug, Clone, Copy)]
+struct MultiHead {
+    weight: ParamId,
+    bias: ParamId,
+    out: Projection,
+    width: usize,
+    heads: usize,
+}
+
+impl MultiHead {
+    fn new(params: &mut Params, name: &str, width: usize, heads: usize) -> Self {
+        // As nn.MultiheadAttention starts: Glorot over the packed weight, zero biases.
+        let weight = params.declare(
+            format!("{name}.in_proj_weight"),
+            &[3 * width, width],
+            Init::xavier(width, 3 * width),
+        );
+        let bias = params.declare(format!("{name}.in_proj_bias"), &[3 * width], Init::Zeros);
+        let out = Projection {
+            weight: params.declare(format!("{name}.out_proj.weight"), &[width, width], Init::fan_in(width)),
+            bias: params.declare(format!("{name}.out_proj.bias"), &[width], Init::Zeros),
+            outputs: width,
+        };
+        Self { weight, bias, out, width, heads }
+    }
+
+    fn project(&self, graph: &mut Graph, x: Value, parts: std::ops::Range<usize>) -> Value {
+        let outputs = parts.start * self.width..parts.end * self.width;
+        graph.linear(Linear::new(x, self.weight, self.bias, outputs))
+    }
+
+    fn shape(&self, batch: usize, queries: usize, keys: usize) -> AttentionShape {
+        AttentionShape { batch, heads: self.heads, queries, keys, head_width: self.width / self.heads }
+    }
+}
+
+/// Attention of tokens [B·T, d] to one another.
+#[derive(Debug, Clone, Copy)]
+pub struct SelfAttention(MultiHead);
+
+impl SelfAttention {
+    /// Declares the layer.
+    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize) -> Self {
+        Self(MultiHead::new(params, name, width, heads))
+    }
+
+    /// Attends, up to and including the output projection's input: its application is returned, so that the
+    /// caller can add a residual.
+    pub fn of(&self, graph: &mut Graph, x: Value, batch: usize) -> Linear {
+        let tokens = graph.rows(x).0 / batch;
+        let qkv = self.0.project(graph, x, 0..3);
+        let part = |i| Columns { value: qkv, first: i * self.0.width };
+        let shape = self.0.shape(batch, tokens, tokens);
+        let mixed = graph.attention(part(0), part(1), part(2), shape);
+        self.0.out.of(mixed)
+    }
+}
+
+/// Attention of tokens [B·T, d] to a memory [B·N, d].
+#[derive(Debug, Clone, Copy)]
+pub struct CrossAttention(MultiHead);
+
+/// Keys and values [B·N, 2d] of a memory: made once per chunk, used by every solver step.
+#[derive(Debug, Clone, Copy)]
+pub struct KeysValues(Value);
+
+impl CrossAttention {
+    /// Declares the layer.
+    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize) -> Self {
+        Self(MultiHead::new(params, name, width, heads))
+    }
+
+    /// Projects the memory.
+    pub fn keys_values(&self, graph: &mut Graph, memory: Value) -> KeysValues {
+        KeysValues(self.0.project(graph, memory, 1..3))
+    }
+
+    /// As [`SelfAttention::of`].
+    pub fn of(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Linear {
+        let q = self.0.project(graph, x, 0..1);
+        let shape = self.0.shape(batch, graph.rows(x).0 / batch, graph.rows(memory.0).0 / batch);
+        let key = Columns { value: memory.0, first: 0 };
+        let value = Columns { value: memory.0, first: self.0.width };
+        let mixed = graph.attention(Columns { value: q, first: 0 }, key, value, shape);
+        self.0.out.of(mixed)
+    }
+}

@@ -1,0 +1,55 @@
+//! Linear layers and layer norms with their parameters.
+
+use crate::graph::ops::Linear;
+use crate::graph::{Graph, Init, ParamId, Params, Value};
+
+/// y = x Wᵀ + b, `{name}.weight` [out, in] and `{name}.bias` [out].
+#[derive(Debug, Clone, Copy)]
+pub struct Projection {
+    /// W.
+    pub weight: ParamId,
+    /// b.
+    pub bias: ParamId,
+    /// Width of y.
+    pub outputs: usize,
+}
+
+impl Projection {
+    /// Declares a layer with PyTorch's default initial values.
+    pub fn new(params: &mut Params, name: &str, inputs: usize, outputs: usize) -> Self {
+        Self {
+            weight: params.declare(format!("{name}.weight"), &[outputs, inputs], Init::fan_in(inputs)),
+            bias: params.declare(format!("{name}.bias"), &[outputs], Init::fan_in(inputs)),
+            outputs,
+        }
+    }
+
+    /// The layer's application, to be given an activation or a residual, and appended by [`Graph::linear`].
+    pub fn of(&self, x: Value) -> Linear {
+        Linear::new(x, self.weight, self.bias, 0..self.outputs)
+    }
+}
+
+/// Layer norm, `{name}.weight` [d] and `{name}.bias` [d].
+#[derive(Debug, Clone, Copy)]
+pub struct Norm {
+    gamma: ParamId,
+    beta: ParamId,
+    eps: f32,
+}
+
+impl Norm {
+    /// Declares a norm that starts as the identity.
+    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32) -> Self {
+        Self {
+            gamma: params.declare(format!("{name}.weight"), &[width], Init::Ones),
+            beta: params.declare(format!("{name}.bias"), &[width], Init::Zeros),
+            eps,
+        }
+    }
+
+    /// Applies it.
+    pub fn apply(&self, graph: &mut Graph, x: Value) -> Value {
+        graph.layer_norm(x, self.gamma, self.beta, self.eps)
+    }
+}

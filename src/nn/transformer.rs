@@ -1,0 +1,123 @@
+//! nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, post-norm with ReLU, as PyTorch builds them.
+
+use super::{CrossAttention, KeysValues, Norm, Projection, SelfAttention};
+use crate::graph::ops::Linear;
+use crate::graph::{Graph, Params, Value};
+use crate::kernels::activation::Activation;
+
+/// Sizes that the layers of a stack share.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerSizes {
+    /// d.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width between the two products of the feed-forward block.
+    pub feedforward: usize,
+}
+
+/// PyTorch's default.
+const EPS: f32 = 1e-5;
+
+/// r + dropout(x Wᵀ + b): one product where nothing is dropped.
+fn add_dropped(graph: &mut Graph, product: Linear, residual: Value) -> Value {
+    if graph.training().is_some_and(|training| training.dropout > 0.0) {
+        let x = graph.linear(product);
+        graph.dropout(x, Some(residual))
+    } else {
+        let rows = graph.rows(residual).0;
+        graph.linear(product.plus(residual, rows))
+    }
+}
+
+/// linear2(dropout(relu(linear1(x)))).
+#[derive(Debug, Clone, Copy)]
+struct FeedForward {
+    linear1: Projection,
+    linear2: Projection,
+}
+
+impl FeedForward {
+    fn new(params: &mut Params, name: &str, sizes: LayerSizes) -> Self {
+        Self {
+            linear1: Projection::new(params, &format!("{name}.linear1"), sizes.width, sizes.feedforward),
+            linear2: Projection::new(params, &format!("{name}.linear2"), sizes.feedforward, sizes.width),
+        }
+    }
+
+    fn of(&self, graph: &mut Graph, x: Value) -> Linear {
+        let hidden = graph.linear(self.linear1.of(x).activation(Activation::Relu));
+        let hidden = graph.dropout(hidden, None);
+        self.linear2.of(hidden)
+    }
+}
+
+/// x ← norm1(x + attention(x)); x ← norm2(x + feed-forward(x)).
+#[derive(Debug, Clone, Copy)]
+pub struct EncoderLayer {
+    attention: SelfAttention,
+    feedforward: FeedForward,
+    norm1: Norm,
+    norm2: Norm,
+}
+
+impl EncoderLayer {
+    /// Declares the layer.
+    pub fn new(params: &mut Params, name: &str, sizes: LayerSizes) -> Self {
+        Self {
+            attention: SelfAttention::new(params, &format!("{name}.self_attn"), sizes.width, sizes.heads),
+            feedforward: FeedForward::new(params, name, sizes),
+            norm1: Norm::new(params, &format!("{name}.norm1"), sizes.width, EPS),
+            norm2: Norm::new(params, &format!("{name}.norm2"), sizes.width, EPS),
+        }
+    }
+
+    /// Applies it to tokens [B·T, d].
+    pub fn apply(&self, graph: &mut Graph, x: Value, batch: usize) -> Value {
+        let attended = self.attention.of(graph, x, batch);
+        let sum = add_dropped(graph, attended, x);
+        let x = self.norm1.apply(graph, sum);
+        let fed = self.feedforward.of(graph, x);
+        let sum = add_dropped(graph, fed, x);
+        self.norm2.apply(graph, sum)
+    }
+}
+
+/// x ← norm1(x + self-attention(x)); x ← norm2(x + cross-attention(x, memory)); x ← norm3(x + feed-forward(x)).
+#[derive(Debug, Clone, Copy)]
+pub struct DecoderLayer {
+    attention: SelfAttention,
+    cross: CrossAttention,
+    feedforward: FeedForward,
+    norms: [Norm; 3],
+}
+
+impl DecoderLayer {
+    /// Declares the layer.
+    pub fn new(params: &mut Params, name: &str, sizes: LayerSizes) -> Self {
+        Self {
+            attention: SelfAttention::new(params, &format!("{name}.self_attn"), sizes.width, sizes.heads),
+            cross: CrossAttention::new(params, &format!("{name}.multihead_attn"), sizes.width, sizes.heads),
+            feedforward: FeedForward::new(params, name, sizes),
+            norms: [1, 2, 3].map(|i| Norm::new(params, &format!("{name}.norm{i}"), sizes.width, EPS)),
+        }
+    }
+
+    /// Keys and values of a memory [B·N, d] for this layer.
+    pub fn keys_values(&self, graph: &mut Graph, memory: Value) -> KeysValues {
+        self.cross.keys_values(graph, memory)
+    }
+
+    /// Applies it to tokens [B·T, d].
+    pub fn apply(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Value {
+        let attended = self.attention.of(graph, x, batch);
+        let sum = add_dropped(graph, attended, x);
+        let x = self.norms[0].apply(graph, sum);
+        let looked = self.cross.of(graph, x, memory, batch);
+        let sum = add_dropped(graph, looked, x);
+        let x = self.norms[1].apply(graph, sum);
+        let fed = self.feedforward.of(graph, x);
+        let sum = add_dropped(graph, fed, x);
+        self.norms[2].apply(graph, sum)
+    }
+}

@@ -1,0 +1,236 @@
+//! Pursuit: an effector steps through a square arena to catch a ball that bounces off the walls.
+//!
+//! The task of Ying's "Policy with Experience" (pi-e), to the bit: draws from `default_rng(seed)` in its
+//! order, f64 state, pictures pixel for pixel as pygame draws them. Lengths are pixels of the arena,
+//! x to the right and y down; one step is 1/20 s.
+
+use super::discs::{Disc, draw, draw_halved_planes};
+use super::numpy_random::NumpyRng;
+use super::{Environment, Feature, Observation, Spec, Step, checked_action};
+use crate::Result;
+use crate::image::Image;
+
+/// Side of the arena and of its picture.
+pub const ARENA: usize = 256;
+/// Side of the observed picture.
+pub const OBSERVED: usize = ARENA / 2;
+/// The ball is caught when the effector is nearer than this.
+pub const CAPTURE_RADIUS: f64 = 15.0;
+/// Largest displacement per axis and step that the action space holds.
+pub const MAX_ACTION: f64 = 5.0;
+
+const WALL: f64 = ARENA as f64;
+// Recorded from pygame 2.6.1 at radius 10 and 8; see tests/golden/pursuit_frames.py.
+const BALL_HALF_WIDTHS: [i32; 10] = [10, 10, 10, 9, 9, 8, 7, 6, 5, 3];
+const EFFECTOR_HALF_WIDTHS: [i32; 8] = [8, 8, 7, 7, 6, 5, 4, 2];
+
+static SPEC: Spec = Spec {
+    name: "pursuit",
+    observations: &[Feature {
+        key: "observation.image",
+        shape: &[3, OBSERVED, OBSERVED],
+        names: &["channels", "height", "width"],
+    }],
+    action: Feature { key: "action", shape: &[2], names: &["dx", "dy"] },
+    low: &[-MAX_ACTION; 2],
+    high: &[MAX_ACTION; 2],
+    fps: 20,
+    horizon: 100,
+};
+
+/// The state of one arena, in pixels and pixels per step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pursuit {
+    /// The ball's centre; up to 4 px outside the arena for the step before it comes back.
+    pub ball: [f64; 2],
+    /// The ball's displacement per step, 1 to 4 px long.
+    pub velocity: [f64; 2],
+    /// The effector's centre, inside the arena.
+    pub effector: [f64; 2],
+}
+
+impl Pursuit {
+    /// A fresh arena, drawn from `numpy.random.default_rng(seed)`.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = NumpyRng::default_rng(seed);
+        let place = |rng: &mut NumpyRng| [0; 2].map(|_| rng.random() * 200.0 + 28.0);
+        let ball = place(&mut rng);
+        let angle = rng.random() * 2.0 * std::f64::consts::PI;
+        let speed = rng.random() * 3.0 + 1.0;
+        let effector = place(&mut rng);
+        Self { ball, velocity: [angle.cos() * speed, angle.sin() * speed], effector }
+    }
+
+    /// One step: the ball moves, then turns where it is outside; the effector moves by `action` (any
+    /// length) and stops at the walls. The reward is minus the distance left; ended once caught.
+    pub fn advance(&mut self, action: [f64; 2]) -> Step {
+        for (axis, displacement) in action.into_iter().enumerate() {
+            self.ball[axis] += self.velocity[axis];
+            if self.ball[axis] < 0.0 || self.ball[axis] > WALL {
+                self.velocity[axis] = -self.velocity[axis];
+            }
+            self.effector[axis] = (self.effector[axis] + displacement).clamp(0.0, WALL);
+        }
+        let [dx, dy] = [0, 1].map(|axis| self.effector[axis] - self.ball[axis]);
+        let distance = (dx * dx + dy * dy).sqrt();
+        let caught = distance < CAPTURE_RADIUS;
+        Step { terminated: caught, success: caught, reward: -distance }
+    }
+
+    /// The expert: as far as bounds allow towards where the ball will be after this step, not
+    /// foreseeing bounces: clip(ball + velocity − effector, −5, 5).
+    pub fn expert(&self) -> [f64; 2] {
+        [0, 1].map(|axis| {
+            (self.ball[axis] + self.velocity[axis] - self.effector[axis]).clamp(-MAX_ACTION, MAX_ACTION)
+        })
+    }
+
+    /// The ball in red and the effector in blue on top of it, at whole pixels.
+    fn discs(&self) -> [Disc; 2] {
+        let whole = |position: [f64; 2]| position.map(|v| v as i32);
+        [
+            Disc { centre: whole(self.ball), half_widths: &BALL_HALF_WIDTHS, colour: [255, 0, 0] },
+            Disc { centre: whole(self.effector), half_widths: &EFFECTOR_HALF_WIDTHS, colour: [0, 0, 255] },
+        ]
+    }
+}
+
+impl Environment for Pursuit {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn fresh(&self) -> Box<dyn Environment> {
+        Box::new(Self::new(0))
+    }
+
+    fn reset(&mut self, seed: u64) {
+        *self = Self::new(seed);
+    }
+
+    fn step(&mut self, action: &[f64]) -> Result<Step> {
+        Ok(self.advance(checked_action(&SPEC, action)?))
+    }
+
+    fn expert_action(&self) -> Vec<f64> {
+        self.expert().to_vec()
+    }
+
+    fn position(&self) -> Vec<f64> {
+        self.effector.to_vec()
+    }
+
+    /// The picture at half size; its speed is hidden, one frame shows no velocity.
+    fn observe(&self, observation: &mut Observation) {
+        draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), &mut observation.image);
+    }
+
+    fn render(&self) -> Image {
+        draw(ARENA, ARENA, &self.discs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        frames: Vec<[[f64; 2]; 2]>,
+        episodes: Vec<Trace>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Trace {
+        seed: u64,
+        states: Vec<[f64; 6]>,
+        actions: Vec<[f64; 2]>,
+    }
+
+    fn golden() -> Golden {
+        let text = include_str!("../../tests/golden/pursuit_frames.json");
+        serde_json::from_str(text).expect("the golden file is well formed")
+    }
+
+    #[test]
+    fn states_and_expert_actions_follow_the_reference() {
+        let close =
+            |ours: &[f64], theirs: &[f64]| ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-11);
+        for Trace { seed, states, actions } in golden().episodes {
+            let mut arena = Pursuit::new(seed);
+            for (step, state) in states.iter().enumerate() {
+                let ours = [arena.ball, arena.velocity, arena.effector].concat();
+                assert!(close(&ours, state), "seed {seed}, step {step}: {ours:?} is not {state:?}");
+                if let Some(action) = actions.get(step) {
+                    assert!(close(&arena.expert(), action), "seed {seed}, step {step}");
+                    arena.advance(arena.expert());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_equal_pygame_pixel_for_pixel() {
+        let sheet = Image::from_png(include_bytes!("../../tests/golden/pursuit_frames.png")).expect("a PNG");
+        let frames = golden().frames;
+        assert_eq!((sheet.width, sheet.height), (ARENA, ARENA * frames.len()));
+        for (index, (theirs, &[ball, effector])) in
+            sheet.pixels.chunks_exact(ARENA * ARENA * 3).zip(&frames).enumerate()
+        {
+            let arena = Pursuit { ball, effector, velocity: [0.0; 2] };
+            assert!(arena.render().pixels == theirs, "frame {index}: {arena:?}");
+        }
+    }
+
+    #[test]
+    fn the_observation_is_the_halved_picture() {
+        let mut observation = Observation::default();
+        let borders = [-4.0, -1.5, 0.0, 9.0, 10.0, 127.0, 128.0, 246.5, 255.0, 259.9];
+        for x in borders {
+            for y in borders {
+                for gap in [0.0, 3.0, 12.0, -7.0] {
+                    let effector = [x + gap, y - gap].map(|v: f64| v.clamp(0.0, WALL));
+                    let arena = Pursuit { ball: [x, y], effector, velocity: [0.0; 2] };
+                    arena.observe(&mut observation);
+                    assert!(observation.image == arena.render().halved().planar(), "{arena:?}");
+                }
+            }
+        }
+        for [ball, effector] in golden().frames {
+            let arena = Pursuit { ball, effector, velocity: [0.0; 2] };
+            arena.observe(&mut observation);
+            assert!(observation.image == arena.render().halved().planar(), "{arena:?}");
+        }
+    }
+
+    #[test]
+    fn a_ball_outside_turns_and_stays_where_it_is() {
+        let mut arena = Pursuit { ball: [254.0, 1.0], velocity: [3.0, -2.0], effector: [128.0, 250.0] };
+        let step = arena.advance([0.0, 900.0]);
+        assert_eq!((arena.ball, arena.velocity), ([257.0, -1.0], [-3.0, 2.0]));
+        assert_eq!(arena.effector, [128.0, 256.0]);
+        assert!(!step.terminated && !step.success);
+        assert_eq!(step.reward, -(129.0_f64.powi(2) + 257.0_f64.powi(2)).sqrt());
+    }
+
+    #[test]
+    fn a_bad_action_is_an_error_and_changes_nothing() {
+        let mut arena = Pursuit::new(1);
+        let before = arena.clone();
+        assert!(arena.step(&[1.0]).is_err());
+        assert!(arena.step(&[1.0, f64::NAN]).is_err());
+        assert_eq!(arena, before);
+    }
+
+    #[test]
+    #[ignore = "a measurement: prints microseconds per observation"]
+    fn speed_of_an_observation() {
+        let mut observation = Observation::default();
+        let arena = Pursuit::new(42);
+        let start = std::time::Instant::now();
+        for _ in 0..100_000 {
+            std::hint::black_box(&arena).observe(&mut observation);
+        }
+        println!("{:.2} us", start.elapsed().as_secs_f64() * 10.0);
+    }
+}

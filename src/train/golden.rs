@@ -1,0 +1,338 @@
+//! Golden files: a network, its inputs, and what a reference computed. What is found is compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use super::{Images, StepInputs, StepShape, TrainStep, Update, loss_weights};
+use crate::fields::Fields;
+use crate::graph::{Bank, Device, Graph, Params, Program};
+use crate::kernels::check::Distance;
+use crate::kernels::optimizer::Hyper;
+use crate::kernels::{Dtype, Set};
+use crate::policy::{Config, Network, Sampler, SamplerShape};
+use crate::{Error, Result};
+
+/// One compared quantity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantity {
+    /// `velocity`, `loss`, `grad/<name>`, `losses`, `param_after/<name>` or `sample`.
+    pub name: String,
+    /// Σ(x − ref)² / Σ ref²; of weights after some steps, over Σ(ref − start)².
+    pub nmse: f64,
+    /// max |x − ref|.
+    pub max_abs: f64,
+    /// Whether the bounds of DESIGN section 6 hold.
+    pub pass: bool,
+}
+
+/// A golden file in memory.
+#[derive(Debug, Clone)]
+pub struct Golden {
+    /// The network.
+    pub config: Config,
+    /// Tensors by name: shape and values.
+    pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// Solver steps.
+    pub steps: usize,
+    optimizer: Option<Optimizer>,
+}
+
+#[derive(Debug, Clone)]
+struct Optimizer {
+    decoupled: bool,
+    hyper: Hyper,
+}
+
+impl Golden {
+    /// Reads a golden file's bytes.
+    ///
+    /// # Errors
+    /// If it is no golden file; the sentence says what is missing or wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let broken =
+            |e: safetensors::SafeTensorError| Error::input(format!("not a readable safetensors file: {e}"));
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        if metadata.get("flowgpu.golden").map(String::as_str) != Some("1") {
+            return Err(Error::input("no golden file: its metadata lacks `flowgpu.golden` = \"1\""));
+        }
+        let text = metadata.get("config").ok_or_else(|| Error::input("its metadata lacks `config`"))?;
+        let config = Config::parse(text)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(bytes).map_err(broken)?.tensors() {
+            if view.dtype() != safetensors::Dtype::F32 {
+                return Err(Error::input(format!(
+                    "tensor `{name}` is {:?}: golden files hold F32",
+                    view.dtype()
+                )));
+            }
+            let values = bytemuck::pod_collect_to_vec(view.data());
+            tensors.insert(name, (view.shape().to_vec(), values));
+        }
+        let steps = match metadata.get("solver") {
+            None => config.flow.num_steps,
+            Some(text) => {
+                let mut fields = Fields::of(json_of(text, "solver")?, "`solver`")?;
+                crate::flow::Solver::named(&fields.required::<String>("name")?)?;
+                fields.required("steps")?
+            }
+        };
+        let optimizer = metadata.get("optimizer").map(|text| Optimizer::parse(text)).transpose()?;
+        Ok(Self { config, tensors, steps, optimizer })
+    }
+
+    /// Runs on a device what the file holds, and compares.
+    ///
+    /// # Errors
+    /// If a tensor that is needed is missing or of another shape, or the device fails.
+    pub fn verify(&self, device: &Device) -> Result<Vec<Quantity>> {
+        let (network, params) = Network::new(&self.config);
+        let params = Arc::new(params);
+        self.check_params(&params)?;
+        let sets = [Set::Weights, Set::Gradients, Set::Moment1, Set::Moment2];
+        let bank = Bank::new(device, &params, &sets)?;
+        let run = Run { golden: self, network, bank };
+        run.reset();
+        let mut quantities = Vec::new();
+        if self.tensors.contains_key("expect/velocity") {
+            quantities.push(run.velocity()?);
+        }
+        if self.tensors.contains_key("expect/loss") || self.expects("expect/grad/") {
+            quantities.extend(run.loss_and_gradients()?);
+        }
+        if self.tensors.contains_key("expect/losses") || self.expects("expect/param_after/") {
+            quantities.extend(run.optimizer_steps()?);
+            run.reset();
+        }
+        if self.tensors.contains_key("expect/sample") {
+            quantities.push(run.sample()?);
+        }
+        if quantities.is_empty() {
+            return Err(Error::input("there is nothing to compare: no tensor is named `expect/...`"));
+        }
+        Ok(quantities)
+    }
+
+    fn expects(&self, prefix: &str) -> bool {
+        self.tensors.keys().any(|name| name.starts_with(prefix))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&[f32]> {
+        let found = self.tensors.get(name).map(|(_, values)| values.as_slice());
+        found.ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize]> {
+        let found = self.tensors.get(name).map(|(shape, _)| shape.as_slice());
+        found.ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
+    }
+
+    fn image_name(&self) -> String {
+        self.config.images().next().map(|(key, _)| format!("obs/{key}")).unwrap_or_default()
+    }
+
+    fn check_params(&self, params: &Params) -> Result<()> {
+        for (_, param) in params.iter() {
+            let name = format!("param/{}", param.name);
+            let shape = self.shape(&name)?;
+            if shape != param.shape {
+                return Err(Error::input(format!(
+                    "tensor `{name}` has shape {shape:?}, not {:?}",
+                    param.shape
+                )));
+            }
+        }
+        let known = |name: &str| params.find(name).is_some();
+        let extra =
+            self.tensors.keys().filter_map(|name| name.strip_prefix("param/")).find(|name| !known(name));
+        match extra {
+            Some(name) => {
+                Err(Error::input(format!("tensor `param/{name}` is no parameter of this configuration")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Optimizer {
+    fn parse(text: &str) -> Result<Self> {
+        let mut fields = Fields::of(json_of(text, "optimizer")?, "`optimizer`")?;
+        let decoupled = match fields.required::<String>("name")?.as_str() {
+            "adamw" => true,
+            "adam" => false,
+            other => return Err(Error::input(format!("unknown optimizer `{other}`: known are adam, adamw"))),
+        };
+        let hyper = Hyper {
+            lr: fields.required("lr")?,
+            betas: fields.required("betas")?,
+            eps: fields.required("eps")?,
+            weight_decay: fields.or("weight_decay", 0.0)?,
+            ema_decay: 0.0,
+            max_norm: fields.or("grad_clip_norm", 0.0)?,
+        };
+        fields.finish(&[])?;
+        Ok(Self { decoupled, hyper })
+    }
+}
+
+fn json_of(text: &str, what: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| Error::input(format!("metadata `{what}` is not JSON: {e}")))
+}
+
+/// One golden on one device.
+struct Run<'a> {
+    golden: &'a Golden,
+    network: Network,
+    bank: Bank,
+}
+
+impl Run<'_> {
+    /// Puts the file's weights, and zero moments, on the device.
+    fn reset(&self) {
+        for (_, param) in self.bank.params().iter() {
+            if let Ok(values) = self.golden.tensor(&format!("param/{}", param.name)) {
+                self.bank.write(Set::Weights, &param.name, values);
+            }
+            for set in [Set::Moment1, Set::Moment2] {
+                self.bank.write(set, &param.name, &vec![0.0; param.len]);
+            }
+        }
+    }
+
+    fn velocity(&self) -> Result<Quantity> {
+        let (x_shape, t_shape) = (self.golden.shape("x_t")?.to_vec(), self.golden.shape("t")?.to_vec());
+        let mut graph = Graph::new(Arc::clone(self.bank.params()), None);
+        let images = self.network.image_input(&mut graph, "images", x_shape[0], Dtype::F32);
+        let x = graph.input("x", Dtype::F32, &x_shape);
+        let t = graph.input("t", Dtype::F32, &t_shape);
+        let memory = self.network.encode(&mut graph, images);
+        let velocity = self.network.velocity(&mut graph, &memory, x, t);
+        graph.output("velocity", velocity);
+        let program = Program::new(&graph, &self.bank)?;
+        self.images()?.write(&program)?;
+        program.write("x", self.golden.tensor("x_t")?)?;
+        program.write("t", self.golden.tensor("t")?)?;
+        program.run()?;
+        self.near("velocity", &program.read_wide("velocity")?, "expect/velocity")
+    }
+
+    fn images(&self) -> Result<Images<'_>> {
+        Ok(Images::Floats(self.golden.tensor(&self.golden.image_name())?))
+    }
+
+    fn step(&self, update: Option<Update>) -> Result<(TrainStep, Vec<f32>)> {
+        let shape = self.golden.shape("actions")?;
+        let (batch, dims) = (shape[0], shape[2]);
+        let is_pad: Vec<bool> = match self.golden.tensor("action_is_pad") {
+            Ok(flags) => flags.iter().map(|&flag| flag != 0.0).collect(),
+            Err(_) => vec![false; batch * shape[1]],
+        };
+        let shape = StepShape {
+            batch,
+            images: Dtype::F32,
+            t_per_slot: self.golden.tensor("t")?.len() != batch,
+            update,
+            dropout: 0.0,
+        };
+        let step = TrainStep::new(&self.golden.config, &self.network, &self.bank, shape)?;
+        Ok((step, loss_weights(self.golden.config.loss_reduction, &is_pad, dims)))
+    }
+
+    fn inputs<'a>(&'a self, weights: &'a [f32]) -> Result<StepInputs<'a>> {
+        Ok(StepInputs {
+            images: self.images()?,
+            actions: self.golden.tensor("actions")?,
+            noise: self.golden.tensor("noise")?,
+            times: self.golden.tensor("t")?,
+            weights,
+        })
+    }
+
+    fn loss_and_gradients(&self) -> Result<Vec<Quantity>> {
+        let (step, weights) = self.step(None)?;
+        let no_update =
+            Hyper { lr: 0.0, betas: [0.0; 2], eps: 1.0, weight_decay: 0.0, ema_decay: 0.0, max_norm: 0.0 };
+        step.run(&self.inputs(&weights)?, &no_update, 0, 1)?;
+        let mut quantities = Vec::new();
+        if let Ok(expected) = self.golden.tensor("expect/loss") {
+            quantities.push(relative("loss", &[step.loss()?], expected));
+        }
+        let gradients = self.bank.read(Set::Gradients)?;
+        for ((_, param), gradient) in self.bank.params().iter().zip(&gradients) {
+            let Ok(expected) = self.golden.tensor(&format!("expect/grad/{}", param.name)) else { continue };
+            let distance = Distance::between(&wide(gradient), &wide(expected));
+            let pass = if distance.scale < 1e-9 { distance.max_abs <= 1e-6 } else { distance.nmse <= 1e-10 };
+            quantities.push(quantity(format!("grad/{}", param.name), distance, pass));
+        }
+        Ok(quantities)
+    }
+
+    fn optimizer_steps(&self) -> Result<Vec<Quantity>> {
+        let optimizer = self.golden.optimizer.as_ref();
+        let optimizer = optimizer.ok_or_else(|| Error::input("the metadata lacks `optimizer`"))?;
+        let (step, weights) = self.step(Some(Update { decoupled: optimizer.decoupled, average: false }))?;
+        let expected = self.golden.tensor("expect/losses")?;
+        let mut losses = Vec::with_capacity(expected.len());
+        for k in 0..expected.len() {
+            step.run(&self.inputs(&weights)?, &optimizer.hyper, 0, k as u64 + 1)?;
+            losses.push(step.loss()?);
+        }
+        let mut quantities = vec![relative("losses", &losses, expected)];
+        let after = self.bank.read(Set::Weights)?;
+        for ((_, param), after) in self.bank.params().iter().zip(&after) {
+            let Ok(expected) = self.golden.tensor(&format!("expect/param_after/{}", param.name)) else {
+                continue;
+            };
+            let start = self.golden.tensor(&format!("param/{}", param.name))?;
+            let moved: f64 = expected.iter().zip(start).map(|(r, s)| f64::from(r - s).powi(2)).sum();
+            let mut distance = Distance::between(&wide(after), &wide(expected));
+            let error: f64 = after.iter().zip(expected).map(|(p, r)| f64::from(p - r).powi(2)).sum();
+            distance.nmse = if moved > 0.0 { error / moved } else { error };
+            let pass = error <= 1e-7 * moved;
+            quantities.push(quantity(format!("param_after/{}", param.name), distance, pass));
+        }
+        Ok(quantities)
+    }
+
+    fn sample(&self) -> Result<Quantity> {
+        let batch = self.golden.shape("sample_noise")?[0];
+        let shape = SamplerShape { batch, steps: self.golden.steps, images: Dtype::F32, path: false };
+        let sampler = Sampler::new(&self.golden.config, &self.network, &self.bank, shape)?;
+        let program = sampler.program();
+        self.images()?.write(program)?;
+        program.write("noise", self.golden.tensor("sample_noise")?)?;
+        program.run()?;
+        self.near("sample", &program.read_wide("sample")?, "expect/sample")
+    }
+
+    fn near(&self, name: &str, answer: &[f64], expected: &str) -> Result<Quantity> {
+        let distance = Distance::between(answer, &wide(self.golden.tensor(expected)?));
+        let pass = distance.nmse <= 1e-11 && distance.max_abs <= 1e-4 * distance.scale;
+        Ok(quantity(name.to_owned(), distance, pass))
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn quantity(name: String, distance: Distance, pass: bool) -> Quantity {
+    Quantity { name, nmse: distance.nmse, max_abs: distance.max_abs, pass }
+}
+
+/// Numbers that must each be within 1e-6 of their reference, relatively.
+fn relative(name: &str, answer: &[f64], expected: &[f32]) -> Quantity {
+    let expected = wide(expected);
+    let pass = answer.iter().zip(&expected).all(|(x, r)| (x - r).abs() <= 1e-6 * r.abs());
+    quantity(name.to_owned(), Distance::between(answer, &expected), pass)
+}
+
+impl Quantity {
+    /// As `verify --json` prints it.
+    pub fn to_json(&self) -> Value {
+        json!({"name": self.name, "nmse": self.nmse, "max_abs": self.max_abs, "pass": self.pass})
+    }
+}
