@@ -1,2 +1,7 @@
 //! The `flowgpu` program: parses, dispatches, prints errors; nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flowgpu::cli::main()
+}

@@ -1,8 +1,42 @@
-//! Fast bodies for f32: the same work as a twin, told by the same case table.
+//! Which kernels have fast bodies in f32: the same work as their twins, checked by the same case tables.
 
-use crate::kernels::{Float, Io, Kernel};
+use super::{attention, product, rows};
+use crate::kernels::{Float, Io, Kernel, Slice};
 
 /// Runs a fast body where there is one for this kernel and precision; says whether it did.
-pub fn run<T: Float>(_kernel: &Kernel, _io: &mut Io<'_, '_, T>) -> bool {
-    false
+pub fn run<T: Float>(kernel: &Kernel, io: &mut Io<'_, '_, T>) -> bool {
+    let Some(mut outputs) = io.outputs.iter_mut().map(|out| T::as_f32_mut(out)).collect::<Option<Vec<_>>>()
+    else {
+        return false;
+    };
+    let inputs: Vec<Slice<'_, f32>> = io.inputs.iter().copied().map(narrow).collect();
+    let io = &mut Io { inputs: &inputs, outputs: &mut outputs };
+    match kernel {
+        Kernel::Matmul(kernel) => product::run(kernel, io),
+        Kernel::Attention(kernel) => attention::forward(kernel, io),
+        Kernel::AttentionBackwardQuery(kernel) => attention::backward_query(kernel, io),
+        Kernel::AttentionBackwardKeyValue(kernel) => return attention::backward_key_value(kernel, io),
+        Kernel::LayerNorm(kernel) => rows::layer_norm(kernel, io),
+        Kernel::LayerNormBackward(kernel) => rows::layer_norm_backward(kernel, io),
+        Kernel::LayerNormBackwardParams(kernel) => rows::layer_norm_backward_params(kernel, io),
+        Kernel::ReduceRows(kernel) => rows::reduce_rows(kernel, io),
+        Kernel::AddRows(kernel) => rows::add_rows(kernel, io),
+        Kernel::Activate(kernel) => rows::activation(kernel, io),
+        Kernel::ActivateBackward(kernel) => rows::activation_backward(kernel, io),
+        Kernel::Dropout(kernel) => rows::dropout(kernel, io),
+        Kernel::Adam(kernel) => rows::adam(kernel, io),
+        Kernel::Patchify(kernel) => return rows::patchify(kernel, io),
+        _ => return false,
+    }
+    true
+}
+
+/// The same input, its floats as what they are.
+fn narrow<T: Float>(input: Slice<'_, T>) -> Slice<'_, f32> {
+    match input {
+        Slice::F(values) => T::as_f32(values).map_or(Slice::Nothing, Slice::F),
+        Slice::U8(bytes) => Slice::U8(bytes),
+        Slice::U32(words) => Slice::U32(words),
+        Slice::Nothing => Slice::Nothing,
+    }
 }

@@ -1,6 +1,10 @@
 //! The CPU device: runs the twins, with fast bodies for the few blocks that matter.
 
-pub mod fast;
+mod attention;
+mod fast;
+mod product;
 mod program;
+mod rows;
+mod simd;
 
 pub use program::{Bank, Buffer, Data, Program};

@@ -1,0 +1,304 @@
+//! Row by row work on the CPU: norms, sums, dropout, activations, the optimiser.
+
+use rayon::prelude::*;
+
+use super::simd::{activate, slope, sum, sum2, vectorised};
+use crate::kernels::Io;
+use crate::kernels::Slice;
+use crate::kernels::activation::{Activate, ActivateBackward};
+use crate::kernels::add_rows::{AddRows, ReduceRows};
+use crate::kernels::dropout::{Dropout, Mask};
+use crate::kernels::layer_norm::LayerNorm;
+use crate::kernels::layer_norm_backward::{LayerNormBackward, LayerNormBackwardParams};
+use crate::kernels::optimizer::Adam;
+use crate::kernels::patchify::Patchify;
+
+/// Elements of a block: what one thread does at a time, and what sums are split by, so that results do not depend
+/// on the number of threads.
+const BLOCK: usize = 32 * 1024;
+
+/// Runs `each` on blocks of whole rows of an output, side by side where there are several; its arguments are the
+/// block's first row and its elements.
+fn by_rows(out: &mut [f32], columns: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = (BLOCK / columns.max(1)).max(1);
+    if out.len() <= rows * columns {
+        each(0, out);
+    } else {
+        let blocks = out.par_chunks_mut(rows * columns).enumerate();
+        blocks.for_each(|(block, out)| each(block * rows, out));
+    }
+}
+
+/// y = f(x).
+pub fn activation(kernel: &Activate, io: &mut Io<'_, '_, f32>) {
+    let x = &io.inputs[0].floats()[..kernel.len];
+    by_rows(io.outputs[0], 1, |first, y| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, &x) in y.iter_mut().zip(&x[first..]) {
+                    *y = activate(kernel.kind, x);
+                }
+            },
+        );
+    });
+}
+
+/// dx = f'(x) dy.
+pub fn activation_backward(kernel: &ActivateBackward, io: &mut Io<'_, '_, f32>) {
+    let (x, dy) = (io.inputs[0].floats(), io.inputs[1].floats());
+    by_rows(io.outputs[0], 1, |first, dx| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((dx, &x), &dy) in dx.iter_mut().zip(&x[first..]).zip(&dy[first..]) {
+                    *dx = slope(kernel.kind, x) * dy;
+                }
+            },
+        );
+    });
+}
+
+/// y = x + b, b repeated.
+pub fn add_rows(kernel: &AddRows, io: &mut Io<'_, '_, f32>) {
+    let (x, b) = (io.inputs[0].floats(), io.inputs[1].floats());
+    let columns = kernel.columns;
+    by_rows(io.outputs[0], columns, |first, y| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = y.chunks_exact_mut(columns).zip(x[first * columns..].chunks_exact(columns));
+                for (row, (y, x)) in rows.enumerate() {
+                    let b = &b[(first + row) / kernel.div % kernel.modulo * columns..][..columns];
+                    for ((y, &x), &b) in y.iter_mut().zip(x).zip(b) {
+                        *y = x + b;
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// Sums of rows: blocks side by side, then their sums in order.
+pub fn reduce_rows(kernel: &ReduceRows, io: &mut Io<'_, '_, f32>) {
+    let x = &io.inputs[0].floats()[..kernel.rows * kernel.columns];
+    let (columns, size) = (kernel.columns, kernel.modulo * kernel.columns);
+    let y = &mut io.outputs[0][kernel.offset..][..size];
+    let rows = (BLOCK / columns.max(1)).max(1);
+    let block_sum = |(block, x): (usize, &[f32])| {
+        let mut sums = vec![0.0; size];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, x) in x.chunks_exact(columns).enumerate() {
+                    let group = (block * rows + row) / kernel.div % kernel.modulo;
+                    for (sum, &x) in sums[group * columns..][..columns].iter_mut().zip(x) {
+                        *sum += x;
+                    }
+                }
+            },
+        );
+        sums
+    };
+    let sums: Vec<Vec<f32>> = if x.len() > rows * columns {
+        x.par_chunks(rows * columns).enumerate().map(block_sum).collect()
+    } else {
+        vec![block_sum((0, x))]
+    };
+    for y in y.iter_mut() {
+        *y = if kernel.beta == 0.0 { 0.0 } else { kernel.beta * *y };
+    }
+    for sums in sums {
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y += kernel.alpha * sum;
+        }
+    }
+}
+
+/// y = r + m x.
+pub fn dropout(kernel: &Dropout, io: &mut Io<'_, '_, f32>) {
+    let (x, residual) = (io.inputs[0].floats(), io.inputs[1].floats());
+    let mask = Mask::<f32>::new(kernel.site, io.inputs[2].words());
+    by_rows(io.outputs[0], 64, |first, y| {
+        let first = first * 64;
+        vectorised(
+            #[inline(always)]
+            || {
+                mask.factors(first as u32, y);
+                if kernel.residual {
+                    for ((y, &x), &r) in y.iter_mut().zip(&x[first..]).zip(&residual[first..]) {
+                        *y = r + *y * x;
+                    }
+                } else {
+                    for (y, &x) in y.iter_mut().zip(&x[first..]) {
+                        *y *= x;
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// The normalisation.
+pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
+    let [x, gamma, beta] = [0, 1, 2].map(|i| io.inputs[i].floats());
+    let width = kernel.width;
+    let [y, stats] = io.outputs else { panic!("layer_norm has two outputs") };
+    let rows = (BLOCK / width).max(1);
+    let each = |(block, (y, stats)): (usize, (&mut [f32], &mut [f32]))| {
+        let x = &x[block * rows * width..];
+        vectorised(
+            #[inline(always)]
+            || {
+                let each =
+                    y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2));
+                for ((y, x), stats) in each {
+                    let mean = sum(x, |x| x) / width as f32;
+                    let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
+                    let rstd = 1.0 / (variance + kernel.eps).sqrt();
+                    for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                        *y = gamma.mul_add((x - mean) * rstd, beta);
+                    }
+                    stats[0] = mean;
+                    stats[1] = rstd;
+                }
+            },
+        );
+    };
+    if kernel.rows <= rows {
+        each((0, (y, stats)));
+    } else {
+        y.par_chunks_mut(rows * width).zip(stats.par_chunks_mut(rows * 2)).enumerate().for_each(each);
+    }
+}
+
+/// dx of the normalisation.
+pub fn layer_norm_backward(kernel: &LayerNormBackward, io: &mut Io<'_, '_, f32>) {
+    let [x, gamma, stats, dy, extra] = [0, 1, 2, 3, 4].map(|i| io.inputs[i].floats());
+    let width = kernel.width;
+    by_rows(io.outputs[0], width, |first, out| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let mut weighted = vec![0.0; width];
+                for (row, dx) in out.chunks_exact_mut(width).enumerate() {
+                    let row = first + row;
+                    let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
+                    let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+                    for ((w, &dy), &gamma) in weighted.iter_mut().zip(dy).zip(gamma) {
+                        *w = gamma * dy;
+                    }
+                    let g_mean = sum(&weighted, |w| w) / width as f32;
+                    let gx_mean = sum2(&weighted, x, |w, x| w * ((x - mean) * rstd)) / width as f32;
+                    for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&weighted) {
+                        *dx = rstd * (w - g_mean - (x - mean) * rstd * gx_mean);
+                    }
+                    if kernel.extra {
+                        for (dx, &e) in dx.iter_mut().zip(&extra[row * width..]) {
+                            *dx += e;
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// dγ and dβ of the normalisation: blocks side by side, then their sums in order.
+pub fn layer_norm_backward_params(kernel: &LayerNormBackwardParams, io: &mut Io<'_, '_, f32>) {
+    let [x, stats, dy] = [0, 1, 2].map(|i| io.inputs[i].floats());
+    let width = kernel.width;
+    let [d_gamma, d_beta] = io.outputs else { panic!("layer_norm_backward_params has two outputs") };
+    let rows = (BLOCK / width).max(1);
+    let block_sum = |block: usize| {
+        let mut sums = vec![0.0; 2 * width];
+        let (gammas, betas) = sums.split_at_mut(width);
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in block * rows..((block + 1) * rows).min(kernel.rows) {
+                    let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
+                    let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+                    for (((gamma, beta), &x), &dy) in gammas.iter_mut().zip(betas.iter_mut()).zip(x).zip(dy) {
+                        *gamma += dy * ((x - mean) * rstd);
+                        *beta += dy;
+                    }
+                }
+            },
+        );
+        sums
+    };
+    let blocks = kernel.rows.div_ceil(rows);
+    let sums: Vec<Vec<f32>> =
+        if blocks > 1 { (0..blocks).into_par_iter().map(block_sum).collect() } else { vec![block_sum(0)] };
+    d_gamma.fill(0.0);
+    d_beta.fill(0.0);
+    for sums in sums {
+        let (gammas, betas) = sums.split_at(width);
+        d_gamma.iter_mut().zip(gammas).for_each(|(to, &from)| *to += from);
+        d_beta.iter_mut().zip(betas).for_each(|(to, &from)| *to += from);
+    }
+}
+
+/// Patches of images. Only bytes that are not normalised have a fast body; says whether it ran.
+pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) -> bool {
+    let Slice::U8(images) = io.inputs[0] else { return false };
+    if kernel.normalize {
+        return false;
+    }
+    let (patch, columns) = (kernel.patch, kernel.columns());
+    let (down, across) = (kernel.height / patch, kernel.width / patch);
+    let strip = across * columns;
+    // A strip of patches, as wide as the image, at a time.
+    let each = |(strip, out): (usize, &mut [f32])| {
+        let (entry, top) = (strip / down, strip % down * patch);
+        vectorised(
+            #[inline(always)]
+            || {
+                for channel in 0..kernel.channels {
+                    for y in 0..patch {
+                        let plane = (entry * kernel.channels + channel) * kernel.height + top + y;
+                        let line = &images[plane * kernel.width..][..kernel.width];
+                        for (place, pixels) in line.chunks_exact(patch).enumerate() {
+                            let to = &mut out[place * columns + (channel * patch + y) * patch..][..patch];
+                            for (to, &byte) in to.iter_mut().zip(pixels) {
+                                *to = f32::from(byte) / 255.0;
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    };
+    io.outputs[0].par_chunks_mut(strip).enumerate().for_each(each);
+    true
+}
+
+/// Adam, AdamW and the average.
+pub fn adam(kernel: &Adam, io: &mut Io<'_, '_, f32>) {
+    let [gradient, state, h] = [0, 1, 2].map(|i| io.inputs[i].floats());
+    if state[2] == 0.0 {
+        return;
+    }
+    let (weights, rest) = io.outputs.split_at_mut(1);
+    let (moment1, rest) = rest.split_at_mut(1);
+    let (moment2, average) = rest.split_at_mut(1);
+    vectorised(
+        #[inline(always)]
+        || {
+            let moments = moment1[0].iter_mut().zip(moment2[0].iter_mut());
+            for ((w, (m, v)), &g) in weights[0].iter_mut().zip(moments).zip(gradient) {
+                let g = g * state[1] + if kernel.decoupled { 0.0 } else { h[7] * *w };
+                *m = h[1] * *m + h[2] * g;
+                *v = h[3] * *v + h[4] * g * g;
+                let decay = if kernel.decoupled { h[8] * *w } else { 0.0 };
+                *w -= h[0] * *m / (v.sqrt() / h[5] + h[6]) + decay;
+            }
+            if kernel.average {
+                for (average, &w) in average[0].iter_mut().zip(weights[0].iter()) {
+                    *average += h[9] * (w - *average);
+                }
+            }
+        },
+    );
+}

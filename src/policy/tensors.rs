@@ -1,0 +1,268 @@
+//! Named tensors in safetensors files: written as f32, read from f32, f16 or bf16.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::graph::{Param, Params};
+use crate::{Error, Result};
+
+/// A tensor, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// As many values as the shape says.
+    pub values: Vec<f32>,
+}
+
+/// The tensors of one file, by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensors {
+    place: String,
+    map: BTreeMap<String, Tensor>,
+}
+
+/// A tensor to be written: name, shape, values.
+pub type NamedView<'a> = (String, &'a [usize], &'a [f32]);
+
+/// The bytes of a safetensors file that holds `tensors` as f32, sorted by name, with metadata
+/// `{"format": "pt"}` as PyTorch's loaders want it. The same tensors give the same bytes.
+///
+/// # Errors
+/// If a tensor has another number of values than its shape says.
+pub fn to_safetensors<'a>(tensors: impl IntoIterator<Item = NamedView<'a>>) -> Result<Vec<u8>> {
+    struct Le<'a>(&'a [usize], &'a [f32]);
+    impl View for Le<'_> {
+        fn dtype(&self) -> Dtype {
+            Dtype::F32
+        }
+        fn shape(&self) -> &[usize] {
+            self.0
+        }
+        fn data(&self) -> Cow<'_, [u8]> {
+            if cfg!(target_endian = "little") {
+                return Cow::Borrowed(bytemuck::cast_slice(self.1));
+            }
+            self.1.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        fn data_len(&self) -> usize {
+            size_of_val(self.1)
+        }
+    }
+    let mut views = Vec::new();
+    for (name, shape, values) in tensors {
+        if shape.iter().product::<usize>() != values.len() {
+            return Err(Error::failure(format!(
+                "tensor `{name}` of shape {shape:?} has {} values",
+                values.len()
+            )));
+        }
+        views.push((name, Le(shape, values)));
+    }
+    // One entry only: a map of several has no order, and the bytes would differ from run to run.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::failure(format!("cannot write safetensors: {e}")))
+}
+
+/// The values of all parameters, named `<prefix><parameter>`, for [`to_safetensors`].
+///
+/// # Errors
+/// If values are missing, of the wrong number, or not finite: nothing bad is saved.
+pub fn param_views<'a>(
+    params: &'a Params,
+    values: &'a [Vec<f32>],
+    prefix: &str,
+) -> Result<Vec<NamedView<'a>>> {
+    let given = params.iter().count();
+    if given != values.len() {
+        return Err(Error::failure(format!("{} tensors for {given} parameters", values.len())));
+    }
+    let view = |((_, param), values): ((_, &'a Param), &'a Vec<f32>)| {
+        let name = format!("{prefix}{}", param.name);
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(bad) => Err(Error::failure(format!("tensor `{name}` holds {bad}: it is not saved"))),
+            None => Ok((name, param.shape.as_slice(), values.as_slice())),
+        }
+    };
+    params.iter().zip(values).map(view).collect()
+}
+
+impl Tensors {
+    /// Reads a safetensors file's bytes; `place` (its path) opens every error.
+    ///
+    /// # Errors
+    /// If the bytes are no whole safetensors file, or a tensor is neither f32, f16 nor bf16.
+    pub fn parse(bytes: &[u8], place: impl Into<String>) -> Result<Self> {
+        let place = place.into();
+        let file = SafeTensors::deserialize(bytes).map_err(|e| {
+            Error::input(format!("{place} is damaged or no safetensors file ({e}): fetch or save it again"))
+        })?;
+        let mut map = BTreeMap::new();
+        for (name, view) in file.iter() {
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::F32 => widen(data, f32::from_le_bytes),
+                Dtype::F16 => widen(data, |raw| f16::from_le_bytes(raw).to_f32()),
+                Dtype::BF16 => widen(data, |raw| bf16::from_le_bytes(raw).to_f32()),
+                other => {
+                    return Err(Error::input(format!(
+                        "{place}: tensor `{name}` is {other:?}: save it as F32, F16 or BF16"
+                    )));
+                }
+            };
+            map.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
+        }
+        Ok(Self { place, map })
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.map.get(name)
+    }
+
+    /// All tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.map.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Takes a tensor's values out.
+    ///
+    /// # Errors
+    /// If it is missing, of another shape, or holds a value that is not finite.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.check(name, shape)?;
+        let values = self.map.remove(name).map(|tensor| tensor.values).unwrap_or_default();
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.wrong(format!("tensor `{name}` holds {} at element {at}", values[at]))),
+            None => Ok(values),
+        }
+    }
+
+    /// Takes `<prefix><parameter>` of every parameter out, in the order of `params`.
+    ///
+    /// # Errors
+    /// Names the first that is missing, of another shape, or not finite.
+    pub fn take_params(&mut self, params: &Params, prefix: &str) -> Result<Vec<Vec<f32>>> {
+        params.iter().map(|(_, param)| self.take(&format!("{prefix}{}", param.name), &param.shape)).collect()
+    }
+
+    /// Ends the reading of a file of which everything must be known.
+    ///
+    /// # Errors
+    /// Names the first tensor nobody took.
+    pub fn finish(self) -> Result<()> {
+        self.map.keys().next().map_or(Ok(()), |name| Err(self.extra(name)))
+    }
+
+    /// Checks that the file holds these parameters and no others.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing, of another shape, or not a parameter.
+    pub fn check_params(&self, params: &Params) -> Result<()> {
+        params.iter().try_for_each(|(_, param)| self.check(&param.name, &param.shape))?;
+        let extra = self.map.keys().find(|name| params.find(name).is_none());
+        extra.map_or(Ok(()), |name| Err(self.extra(name)))
+    }
+
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        match self.map.get(name) {
+            None => Err(self.wrong(format!("tensor `{name}` of shape {shape:?} is missing"))),
+            Some(tensor) if tensor.shape != shape => Err(self.wrong(format!(
+                "tensor `{name}` has shape {:?} where the configuration asks for {shape:?}",
+                tensor.shape
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn extra(&self, name: &str) -> Error {
+        self.wrong(format!("tensor `{name}` is in the file, but not in the configuration"))
+    }
+
+    fn wrong(&self, what: String) -> Error {
+        Error::input(what).at(&self.place)
+    }
+}
+
+fn widen<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.as_chunks().0.iter().map(|&raw| value(raw)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Init;
+
+    fn params() -> Params {
+        let mut params = Params::default();
+        params.declare("b.weight", &[2, 3], Init::Zeros);
+        params.declare("a.bias", &[], Init::Zeros);
+        params
+    }
+
+    fn file() -> Vec<u8> {
+        let values = [vec![1.0, -2.0, 3.5, 0.0, -0.0, f32::MIN_POSITIVE], vec![7.0]];
+        to_safetensors(param_views(&params(), &values, "").expect("finite")).expect("whole")
+    }
+
+    #[test]
+    fn tensors_are_sorted_and_written_to_the_same_bytes_every_time() {
+        assert_eq!(file(), file());
+        let text = String::from_utf8_lossy(&file()).into_owned();
+        assert!(text.contains(r#"{"format":"pt"}"#), "{text}");
+        assert!(text.find("a.bias") < text.find("b.weight"), "{text}");
+    }
+
+    #[test]
+    fn parameters_come_back_bit_for_bit_in_their_own_order() {
+        let mut tensors = Tensors::parse(&file(), "model.safetensors").expect("whole");
+        tensors.check_params(&params()).expect("the same");
+        let values = tensors.take_params(&params(), "").expect("all there");
+        assert_eq!(values[0].iter().map(|v| v.to_bits()).nth(4), Some((-0.0f32).to_bits()));
+        assert_eq!(values[1], [7.0]);
+        tensors.finish().expect("nothing left");
+    }
+
+    #[test]
+    fn half_precision_is_widened_and_other_types_are_named() {
+        let write = |dtype, data: &[u8]| {
+            let view = safetensors::tensor::TensorView::new(dtype, vec![1], data).expect("sizes agree");
+            safetensors::serialize([("w", view)], None).expect("serialises")
+        };
+        for (dtype, data) in
+            [(Dtype::F16, f16::from_f32(1.5).to_le_bytes()), (Dtype::BF16, bf16::from_f32(1.5).to_le_bytes())]
+        {
+            let tensors = Tensors::parse(&write(dtype, &data), "x").expect("widened");
+            assert_eq!(tensors.get("w").expect("there").values, [1.5]);
+        }
+        let error = Tensors::parse(&write(Dtype::F64, &[0; 8]), "m.safetensors").expect_err("f64");
+        assert_eq!(error.to_string(), "m.safetensors: tensor `w` is F64: save it as F32, F16 or BF16");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_neither_saved_nor_loaded() {
+        let bad = [vec![0.0; 6], vec![f32::NAN]];
+        let error = param_views(&params(), &bad, "exp_avg/").expect_err("NaN");
+        assert_eq!(error.to_string(), "tensor `exp_avg/a.bias` holds NaN: it is not saved");
+        let bytes = to_safetensors([("w".to_owned(), &[2][..], &[0.0, f32::INFINITY][..])]).expect("whole");
+        let error = Tensors::parse(&bytes, "m").expect("whole").take("w", &[2]).expect_err("infinite");
+        assert_eq!(error.to_string(), "m: tensor `w` holds inf at element 1");
+    }
+
+    #[test]
+    fn no_truncated_or_flipped_file_panics() {
+        let good = file();
+        for end in 0..good.len() {
+            assert!(Tensors::parse(&good[..end], "x").is_err(), "cut at {end}");
+        }
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let _ = Tensors::parse(&bad, "x").map(|tensors| tensors.check_params(&params()));
+        }
+    }
+}
