@@ -13,7 +13,7 @@ use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
 use flowgpu::policy::{Network, Sampler, SamplerShape, presets::preset};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, StepInputs, StepShape, TrainStep, Update};
+use flowgpu::train::{Images, Purpose, StepInputs, StepShape, TrainStep, Update};
 use flowgpu::{Error, Result};
 
 const HYPER: Hyper =
@@ -99,7 +99,7 @@ impl Subject {
                 batch,
                 images: Dtype::U8,
                 t_per_slot: false,
-                update: Some(Update { decoupled: false, average: false }),
+                purpose: Purpose::Update(Update { decoupled: false, average: false }),
                 dropout: 0.1,
             };
             let network = Network::new(&config).0;
