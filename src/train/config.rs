@@ -133,7 +133,9 @@ impl TrainConfig {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return wrong("lr", &self.lr, "a positive number");
         }
-        for (flag, beta) in [("beta1", self.betas[0]), ("beta2", self.betas[1]), ("ema-decay", self.ema_decay)] {
+        for (flag, beta) in
+            [("beta1", self.betas[0]), ("beta2", self.betas[1]), ("ema-decay", self.ema_decay)]
+        {
             if !(0.0..1.0).contains(&beta) {
                 return wrong(flag, &beta, "a number from 0 up to, not including, 1");
             }
@@ -161,7 +163,8 @@ impl TrainConfig {
 
     /// The learning rate of a step, counted from 1, when `progress` of the run, from 0 to 1, is over.
     pub fn learning_rate(&self, step: u64, progress: f64) -> f64 {
-        let warm = if self.warmup_steps > 0 { (step as f64 / self.warmup_steps as f64).min(1.0) } else { 1.0 };
+        let warm =
+            if self.warmup_steps > 0 { (step as f64 / self.warmup_steps as f64).min(1.0) } else { 1.0 };
         let shape = match self.schedule {
             Schedule::Constant => 1.0,
             Schedule::Cosine => {

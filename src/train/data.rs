@@ -1,6 +1,8 @@
 //! Batches in the units of the network: windows of a data set, normalised, with keyed noise and times.
 
-use crate::data::{Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes};
+use crate::data::{
+    Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
+};
 use crate::policy::{ActionPadding, Config, FeatureType, Normalizer, Stats};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
@@ -104,7 +106,9 @@ impl TrainingData {
         }
         if let Some(at) = prepared.actions.iter().position(|a| !a.is_finite()) {
             let frame = frames[at / size];
-            return Err(Error::input(format!("the action chunk of frame {frame} is not finite after normalisation")));
+            return Err(Error::input(format!(
+                "the action chunk of frame {frame} is not finite after normalisation"
+            )));
         }
         Ok(prepared)
     }

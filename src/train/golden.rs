@@ -273,7 +273,8 @@ impl Run<'_> {
     fn optimizer_steps(&self) -> Result<Vec<Quantity>> {
         let optimizer = self.golden.optimizer.as_ref();
         let optimizer = optimizer.ok_or_else(|| Error::input("the metadata lacks `optimizer`"))?;
-        let (step, weights) = self.step(Purpose::Update(Update { decoupled: optimizer.decoupled, average: false }))?;
+        let (step, weights) =
+            self.step(Purpose::Update(Update { decoupled: optimizer.decoupled, average: false }))?;
         let expected = self.golden.tensor("expect/losses")?;
         let mut losses = Vec::with_capacity(expected.len());
         for k in 0..expected.len() {

@@ -66,7 +66,8 @@ impl Metrics {
             Err(e) => return Err(failed(e)),
         };
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let kept: Vec<Value> = lines.filter(|line| line["step"].as_u64().is_some_and(|step| step <= done)).collect();
+        let kept: Vec<Value> =
+            lines.filter(|line| line["step"].as_u64().is_some_and(|step| step <= done)).collect();
         let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(&path, text).map_err(failed)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
@@ -112,7 +113,8 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
         }
         trainer.advance(progress)?;
         let step = trainer.done();
-        let out_of_time = settings.max_minutes > 0.0 && start.elapsed().as_secs_f64() / 60.0 >= settings.max_minutes;
+        let out_of_time =
+            settings.max_minutes > 0.0 && start.elapsed().as_secs_f64() / 60.0 >= settings.max_minutes;
         let last = step == settings.steps || out_of_time;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let mut reached = false;
@@ -134,7 +136,8 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
                 "samples_per_s": samples_per_s,
                 "elapsed_s": start.elapsed().as_secs_f64(),
             }))?;
-            let mut left = (settings.steps - step) as f64 / ((step - first) as f64 / start.elapsed().as_secs_f64());
+            let mut left =
+                (settings.steps - step) as f64 / ((step - first) as f64 / start.elapsed().as_secs_f64());
             if settings.max_minutes > 0.0 {
                 left = left.min(60.0 * settings.max_minutes - start.elapsed().as_secs_f64()).max(0.0);
             }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::data::{Prepared, TrainingData};
-use super::{Images, OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update};
+use super::{
+    Images, OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update,
+};
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
