@@ -1,15 +1,138 @@
 //! `flowgpu collect`.
 
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::recording::{Part, check_unused, default_mixture, record_dataset};
+use crate::sim::record::{self, Options};
+use crate::sim::rollout::Driver;
+use crate::sim::{self, Scripted};
 use crate::{Error, Result};
 
-/// Flags of the subcommand.
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+/// Frames recorded where nothing else is said.
+const FRAMES: usize = 20_000;
 
-/// Runs it.
+/// Flags of the subcommand. With none, the default mixture of pursuit is recorded.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The environment
+    #[arg(long, default_value = "pursuit")]
+    env: String,
+    /// A new or empty folder for the dataset [default: outputs/data/<ENV>]
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
+    /// Stop after so many episodes
+    #[arg(long)]
+    episodes: Option<usize>,
+    /// Stop after so many frames; the last episode may be cut [default: 20000, unless --episodes is given]
+    #[arg(long)]
+    max_frames: Option<usize>,
+    /// Another seed, other episodes; none is ever one of an evaluation's
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Who acts: expert, random or noop. The expert always labels
+    #[arg(long, alias = "policy-path")]
+    policy: Option<String>,
+    /// Standard deviation of the noise on executed actions, in action units; labels stay clean
+    #[arg(long, value_name = "SIGMA")]
+    execution_noise: Option<f64>,
+    /// Draw each episode's standard deviation evenly between 0 and SIGMA
+    #[arg(long, requires = "execution_noise")]
+    vary_noise: bool,
+    /// Share of the steps that are noisy
+    #[arg(long, value_name = "SHARE", requires = "execution_noise")]
+    noisy_share: Option<f64>,
+    /// Where episodes begin: as the environment resets, or anywhere
+    #[arg(long, value_enum)]
+    start: Option<Start>,
+    /// Longest episode, in steps [default: 1000, with noise 100]
+    #[arg(long)]
+    max_steps: Option<usize>,
+    /// Record a mixture instead: a quarter plain, a quarter noisy, half noisy from wide starts. It is what
+    /// no flag but --max-frames, --seed and --output-dir gives
+    #[arg(
+        long,
+        value_enum,
+        conflicts_with_all = ["episodes", "policy", "execution_noise", "start", "max_steps"]
+    )]
+    mixture: Option<Mixture>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Start {
+    Reset,
+    Wide,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mixture {
+    Default,
+}
+
+/// Records a dataset.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_: Args) -> Result<()> {
-    Err(Error::failure("not there yet"))
+/// If a flag makes no sense, the folder is in use, or the disk refuses.
+pub fn run(args: Args) -> Result<()> {
+    let environment = sim::make(&args.env)?;
+    let root = args.output_dir.clone().unwrap_or_else(|| ["outputs", "data", &args.env].iter().collect());
+    check_unused(&root)?;
+    let parts = if args.is_mixture() {
+        default_mixture(environment.spec(), args.max_frames.unwrap_or(FRAMES))
+    } else {
+        vec![args.part()?]
+    };
+    let summary = record_dataset(&root, environment.as_ref(), parts, args.seed)?;
+    println!(
+        "{} frames in {} episodes, {} solved, {:.1} MB: {}",
+        summary.recorded.frames,
+        summary.recorded.episodes,
+        summary.recorded.successes,
+        summary.bytes as f64 / 1e6,
+        root.display()
+    );
+    Ok(())
+}
+
+impl Args {
+    fn is_mixture(&self) -> bool {
+        let single = self.episodes.is_some()
+            || self.policy.is_some()
+            || self.execution_noise.is_some()
+            || self.start.is_some()
+            || self.max_steps.is_some();
+        self.mixture.is_some() || !single
+    }
+
+    /// The one part that the flags describe.
+    fn part(&self) -> Result<Part<'static>> {
+        let max_frames = self.max_frames.or(if self.episodes.is_none() { Some(FRAMES) } else { None });
+        let noise = self.execution_noise.unwrap_or(0.0);
+        let options = Options {
+            episodes: self.episodes,
+            max_frames,
+            max_steps: self.max_steps.unwrap_or(if noise > 0.0 { 100 } else { Options::default().max_steps }),
+            noise,
+            noise_varies: self.vary_noise,
+            noisy_share: self.noisy_share.unwrap_or(1.0),
+            start: match self.start {
+                Some(Start::Wide) => record::Start::Wide,
+                _ => record::Start::Reset,
+            },
+            ..Options::default()
+        };
+        Ok(Part { options, driver: driver(self.policy.as_deref().unwrap_or("expert"), self.seed)? })
+    }
+}
+
+/// Who acts.
+fn driver(policy: &str, seed: u64) -> Result<Box<Driver<'static>>> {
+    match Scripted::named(policy, seed) {
+        Some(rule) => Ok(rule.driver()),
+        None => Err(Error::input(format!(
+            "--policy {policy}: known are {}; a learner cannot drive a recording yet",
+            Scripted::NAMES.join(", ")
+        ))),
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::Result;
-use crate::graph::Device;
+use crate::graph::{Device, Program};
 
 /// The arguments with LeRobot's spellings of flags (`--policy.path`, `--batch_size`) turned into ours
 /// (`--policy-path`, `--batch-size`). Values are left alone.
@@ -46,4 +46,26 @@ impl DeviceArgs {
 /// A line for a person; results go to stdout, everything else goes here.
 pub fn note(line: impl AsRef<str>) {
     eprintln!("{}", line.as_ref());
+}
+
+/// Prints where a program's time goes, the largest share first.
+///
+/// # Errors
+/// If the device cannot measure time.
+pub fn print_profile(program: &Program) -> Result<()> {
+    let mut sums: Vec<(&str, f64, usize)> = Vec::new();
+    for (name, time) in program.profile()? {
+        let milliseconds = time.as_secs_f64() * 1e3;
+        match sums.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + milliseconds, *count + 1),
+            None => sums.push((name, milliseconds, 1)),
+        }
+    }
+    sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let total: f64 = sums.iter().map(|(_, sum, _)| sum).sum();
+    for (name, sum, count) in &sums {
+        println!("{sum:9.3} ms {:5.1} % {count:5} x {name}", 100.0 * sum / total);
+    }
+    println!("{total:9.3} ms in all; {} of the launches wait for an earlier one", program.barriers());
+    Ok(())
 }

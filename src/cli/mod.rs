@@ -6,6 +6,7 @@ mod devices;
 mod doctor;
 mod eval;
 mod inspect;
+mod recording;
 mod sample;
 mod train;
 mod verify;

@@ -40,7 +40,10 @@ fn packed(data: &[f32], columns: usize) -> View<'_> {
 fn mask(attention: &Attention, control: Slice<'_, f32>, head: usize, out: &mut [f32]) -> bool {
     let Some(site) = attention.dropout else { return false };
     let first = (head * attention.tq * attention.tk) as u32;
-    vectorised(|| Mask::new(site, control.words()).factors(first, out));
+    vectorised(
+        #[inline(always)]
+        || Mask::new(site, control.words()).factors(first, out),
+    );
     true
 }
 
@@ -64,22 +67,28 @@ pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
             let at = Head { entry, head, width };
             let keys = transposed(at.view(k, attention.k, tk));
             gemm([tq, width, tk], at.view(q, attention.q, tq), keys, &mut scores, tk, scale, false);
-            vectorised(|| {
-                for (row, lse) in scores.chunks_exact_mut(tk).zip(&mut lse[head * tq..]) {
-                    let top = max(row);
-                    for s in row.iter_mut() {
-                        *s = exp(*s - top);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, lse) in scores.chunks_exact_mut(tk).zip(&mut lse[head * tq..]) {
+                        let top = max(row);
+                        for s in row.iter_mut() {
+                            *s = exp(*s - top);
+                        }
+                        let total = sum(row, |s| s);
+                        *lse = top + total.ln();
+                        let share = 1.0 / total;
+                        for s in row.iter_mut() {
+                            *s *= share;
+                        }
                     }
-                    let total = sum(row, |s| s);
-                    *lse = top + total.ln();
-                    let share = 1.0 / total;
-                    for s in row.iter_mut() {
-                        *s *= share;
-                    }
-                }
-            });
+                },
+            );
             if mask(attention, control, entry * heads + head, &mut factors) {
-                vectorised(|| scores.iter_mut().zip(&factors).for_each(|(s, &f)| *s *= f));
+                vectorised(
+                    #[inline(always)]
+                    || scores.iter_mut().zip(&factors).for_each(|(s, &f)| *s *= f),
+                );
             }
             let values = at.view(v, attention.v, tk);
             gemm(
@@ -145,30 +154,33 @@ impl Matrices {
         gemm([tq, width, tk], gradient, values, &mut self.d_s, tk, 1.0, false);
         let dropped = mask(attention, inputs[3], number, &mut self.factors);
         let o = at.view(o, attention.o, tq);
-        vectorised(|| {
-            let rows = self.p.chunks_exact_mut(tk).zip(self.d_s.chunks_exact_mut(tk));
-            for (i, (p, d_s)) in rows.enumerate() {
-                let delta = sum2(
-                    &gradient.data[i * gradient.row..][..width],
-                    &o.data[i * o.row..][..width],
-                    |g, o| g * o,
-                );
-                let lse = lse[number * tq + i];
-                if dropped {
-                    let factors = &self.factors[i * tk..][..tk];
-                    for ((p, d_s), &factor) in p.iter_mut().zip(d_s).zip(factors) {
-                        let whole = exp(*p - lse);
-                        *d_s = scale * whole * (factor * *d_s - delta);
-                        *p = factor * whole;
-                    }
-                } else {
-                    for (p, d_s) in p.iter_mut().zip(d_s) {
-                        *p = exp(*p - lse);
-                        *d_s = scale * *p * (*d_s - delta);
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = self.p.chunks_exact_mut(tk).zip(self.d_s.chunks_exact_mut(tk));
+                for (i, (p, d_s)) in rows.enumerate() {
+                    let delta = sum2(
+                        &gradient.data[i * gradient.row..][..width],
+                        &o.data[i * o.row..][..width],
+                        |g, o| g * o,
+                    );
+                    let lse = lse[number * tq + i];
+                    if dropped {
+                        let factors = &self.factors[i * tk..][..tk];
+                        for ((p, d_s), &factor) in p.iter_mut().zip(d_s).zip(factors) {
+                            let whole = exp(*p - lse);
+                            *d_s = scale * whole * (factor * *d_s - delta);
+                            *p = factor * whole;
+                        }
+                    } else {
+                        for (p, d_s) in p.iter_mut().zip(d_s) {
+                            *p = exp(*p - lse);
+                            *d_s = scale * *p * (*d_s - delta);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

@@ -128,44 +128,50 @@ fn block_product(
     // What an activation is applied to must not hold the residual yet.
     let residual_rows = kernel.residual_rows.filter(|_| linear);
     let scale = if linear { kernel.alpha } else { 1.0 };
-    vectorised(|| match (bias, residual_rows) {
-        (None, None) => {}
-        (Some(bias), None) => {
-            for row in c.chunks_mut(stride).take(rows) {
-                for (c, &b) in row[..n].iter_mut().zip(bias) {
-                    *c = scale * b;
-                }
-            }
-        }
-        (bias, Some(repeat)) => {
-            for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
-                let residual = &residual[(first + i) % repeat * n..][..n];
-                match bias {
-                    Some(bias) => {
-                        for ((c, &r), &b) in row[..n].iter_mut().zip(residual).zip(bias) {
-                            *c = r + scale * b;
-                        }
+    vectorised(
+        #[inline(always)]
+        || match (bias, residual_rows) {
+            (None, None) => {}
+            (Some(bias), None) => {
+                for row in c.chunks_mut(stride).take(rows) {
+                    for (c, &b) in row[..n].iter_mut().zip(bias) {
+                        *c = scale * b;
                     }
-                    None => row[..n].copy_from_slice(residual),
                 }
             }
-        }
-    });
+            (bias, Some(repeat)) => {
+                for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
+                    let residual = &residual[(first + i) % repeat * n..][..n];
+                    match bias {
+                        Some(bias) => {
+                            for ((c, &r), &b) in row[..n].iter_mut().zip(residual).zip(bias) {
+                                *c = r + scale * b;
+                            }
+                        }
+                        None => row[..n].copy_from_slice(residual),
+                    }
+                }
+            }
+        },
+    );
     let filled = bias.is_some() || residual_rows.is_some();
     gemm([rows, k, n], a, b, c, stride, scale, filled);
     if !linear {
-        vectorised(|| {
-            for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
-                for c in &mut row[..n] {
-                    *c = kernel.alpha * activate(kernel.activation, *c);
-                }
-                if let Some(repeat) = kernel.residual_rows {
-                    let residual = &residual[(first + i) % repeat * n..][..n];
-                    for (c, &r) in row[..n].iter_mut().zip(residual) {
-                        *c += r;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
+                    for c in &mut row[..n] {
+                        *c = kernel.alpha * activate(kernel.activation, *c);
+                    }
+                    if let Some(repeat) = kernel.residual_rows {
+                        let residual = &residual[(first + i) % repeat * n..][..n];
+                        for (c, &r) in row[..n].iter_mut().zip(residual) {
+                            *c += r;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 }

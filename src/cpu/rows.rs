@@ -33,11 +33,14 @@ fn by_rows(out: &mut [f32], columns: usize, each: impl Fn(usize, &mut [f32]) + S
 pub fn activation(kernel: &Activate, io: &mut Io<'_, '_, f32>) {
     let x = &io.inputs[0].floats()[..kernel.len];
     by_rows(io.outputs[0], 1, |first, y| {
-        vectorised(|| {
-            for (y, &x) in y.iter_mut().zip(&x[first..]) {
-                *y = activate(kernel.kind, x);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, &x) in y.iter_mut().zip(&x[first..]) {
+                    *y = activate(kernel.kind, x);
+                }
+            },
+        );
     });
 }
 
@@ -45,11 +48,14 @@ pub fn activation(kernel: &Activate, io: &mut Io<'_, '_, f32>) {
 pub fn activation_backward(kernel: &ActivateBackward, io: &mut Io<'_, '_, f32>) {
     let (x, dy) = (io.inputs[0].floats(), io.inputs[1].floats());
     by_rows(io.outputs[0], 1, |first, dx| {
-        vectorised(|| {
-            for ((dx, &x), &dy) in dx.iter_mut().zip(&x[first..]).zip(&dy[first..]) {
-                *dx = slope(kernel.kind, x) * dy;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((dx, &x), &dy) in dx.iter_mut().zip(&x[first..]).zip(&dy[first..]) {
+                    *dx = slope(kernel.kind, x) * dy;
+                }
+            },
+        );
     });
 }
 
@@ -58,15 +64,18 @@ pub fn add_rows(kernel: &AddRows, io: &mut Io<'_, '_, f32>) {
     let (x, b) = (io.inputs[0].floats(), io.inputs[1].floats());
     let columns = kernel.columns;
     by_rows(io.outputs[0], columns, |first, y| {
-        vectorised(|| {
-            let rows = y.chunks_exact_mut(columns).zip(x[first * columns..].chunks_exact(columns));
-            for (row, (y, x)) in rows.enumerate() {
-                let b = &b[(first + row) / kernel.div % kernel.modulo * columns..][..columns];
-                for ((y, &x), &b) in y.iter_mut().zip(x).zip(b) {
-                    *y = x + b;
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = y.chunks_exact_mut(columns).zip(x[first * columns..].chunks_exact(columns));
+                for (row, (y, x)) in rows.enumerate() {
+                    let b = &b[(first + row) / kernel.div % kernel.modulo * columns..][..columns];
+                    for ((y, &x), &b) in y.iter_mut().zip(x).zip(b) {
+                        *y = x + b;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -78,14 +87,17 @@ pub fn reduce_rows(kernel: &ReduceRows, io: &mut Io<'_, '_, f32>) {
     let rows = (BLOCK / columns.max(1)).max(1);
     let block_sum = |(block, x): (usize, &[f32])| {
         let mut sums = vec![0.0; size];
-        vectorised(|| {
-            for (row, x) in x.chunks_exact(columns).enumerate() {
-                let group = (block * rows + row) / kernel.div % kernel.modulo;
-                for (sum, &x) in sums[group * columns..][..columns].iter_mut().zip(x) {
-                    *sum += x;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, x) in x.chunks_exact(columns).enumerate() {
+                    let group = (block * rows + row) / kernel.div % kernel.modulo;
+                    for (sum, &x) in sums[group * columns..][..columns].iter_mut().zip(x) {
+                        *sum += x;
+                    }
                 }
-            }
-        });
+            },
+        );
         sums
     };
     let sums: Vec<Vec<f32>> = if x.len() > rows * columns {
@@ -109,18 +121,21 @@ pub fn dropout(kernel: &Dropout, io: &mut Io<'_, '_, f32>) {
     let mask = Mask::<f32>::new(kernel.site, io.inputs[2].words());
     by_rows(io.outputs[0], 64, |first, y| {
         let first = first * 64;
-        vectorised(|| {
-            mask.factors(first as u32, y);
-            if kernel.residual {
-                for ((y, &x), &r) in y.iter_mut().zip(&x[first..]).zip(&residual[first..]) {
-                    *y = r + *y * x;
+        vectorised(
+            #[inline(always)]
+            || {
+                mask.factors(first as u32, y);
+                if kernel.residual {
+                    for ((y, &x), &r) in y.iter_mut().zip(&x[first..]).zip(&residual[first..]) {
+                        *y = r + *y * x;
+                    }
+                } else {
+                    for (y, &x) in y.iter_mut().zip(&x[first..]) {
+                        *y *= x;
+                    }
                 }
-            } else {
-                for (y, &x) in y.iter_mut().zip(&x[first..]) {
-                    *y *= x;
-                }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -132,19 +147,23 @@ pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
     let rows = (BLOCK / width).max(1);
     let each = |(block, (y, stats)): (usize, (&mut [f32], &mut [f32]))| {
         let x = &x[block * rows * width..];
-        vectorised(|| {
-            let each = y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2));
-            for ((y, x), stats) in each {
-                let mean = sum(x, |x| x) / width as f32;
-                let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
-                let rstd = 1.0 / (variance + kernel.eps).sqrt();
-                for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                    *y = gamma.mul_add((x - mean) * rstd, beta);
+        vectorised(
+            #[inline(always)]
+            || {
+                let each =
+                    y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2));
+                for ((y, x), stats) in each {
+                    let mean = sum(x, |x| x) / width as f32;
+                    let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
+                    let rstd = 1.0 / (variance + kernel.eps).sqrt();
+                    for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                        *y = gamma.mul_add((x - mean) * rstd, beta);
+                    }
+                    stats[0] = mean;
+                    stats[1] = rstd;
                 }
-                stats[0] = mean;
-                stats[1] = rstd;
-            }
-        });
+            },
+        );
     };
     if kernel.rows <= rows {
         each((0, (y, stats)));
@@ -158,27 +177,30 @@ pub fn layer_norm_backward(kernel: &LayerNormBackward, io: &mut Io<'_, '_, f32>)
     let [x, gamma, stats, dy, extra] = [0, 1, 2, 3, 4].map(|i| io.inputs[i].floats());
     let width = kernel.width;
     by_rows(io.outputs[0], width, |first, out| {
-        vectorised(|| {
-            let mut weighted = vec![0.0; width];
-            for (row, dx) in out.chunks_exact_mut(width).enumerate() {
-                let row = first + row;
-                let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
-                let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
-                for ((w, &dy), &gamma) in weighted.iter_mut().zip(dy).zip(gamma) {
-                    *w = gamma * dy;
-                }
-                let g_mean = sum(&weighted, |w| w) / width as f32;
-                let gx_mean = sum2(&weighted, x, |w, x| w * ((x - mean) * rstd)) / width as f32;
-                for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&weighted) {
-                    *dx = rstd * (w - g_mean - (x - mean) * rstd * gx_mean);
-                }
-                if kernel.extra {
-                    for (dx, &e) in dx.iter_mut().zip(&extra[row * width..]) {
-                        *dx += e;
+        vectorised(
+            #[inline(always)]
+            || {
+                let mut weighted = vec![0.0; width];
+                for (row, dx) in out.chunks_exact_mut(width).enumerate() {
+                    let row = first + row;
+                    let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
+                    let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+                    for ((w, &dy), &gamma) in weighted.iter_mut().zip(dy).zip(gamma) {
+                        *w = gamma * dy;
+                    }
+                    let g_mean = sum(&weighted, |w| w) / width as f32;
+                    let gx_mean = sum2(&weighted, x, |w, x| w * ((x - mean) * rstd)) / width as f32;
+                    for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&weighted) {
+                        *dx = rstd * (w - g_mean - (x - mean) * rstd * gx_mean);
+                    }
+                    if kernel.extra {
+                        for (dx, &e) in dx.iter_mut().zip(&extra[row * width..]) {
+                            *dx += e;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -191,16 +213,19 @@ pub fn layer_norm_backward_params(kernel: &LayerNormBackwardParams, io: &mut Io<
     let block_sum = |block: usize| {
         let mut sums = vec![0.0; 2 * width];
         let (gammas, betas) = sums.split_at_mut(width);
-        vectorised(|| {
-            for row in block * rows..((block + 1) * rows).min(kernel.rows) {
-                let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
-                let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
-                for (((gamma, beta), &x), &dy) in gammas.iter_mut().zip(betas.iter_mut()).zip(x).zip(dy) {
-                    *gamma += dy * ((x - mean) * rstd);
-                    *beta += dy;
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in block * rows..((block + 1) * rows).min(kernel.rows) {
+                    let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
+                    let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+                    for (((gamma, beta), &x), &dy) in gammas.iter_mut().zip(betas.iter_mut()).zip(x).zip(dy) {
+                        *gamma += dy * ((x - mean) * rstd);
+                        *beta += dy;
+                    }
                 }
-            }
-        });
+            },
+        );
         sums
     };
     let blocks = kernel.rows.div_ceil(rows);
@@ -227,20 +252,23 @@ pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) -> bool {
     // A strip of patches, as wide as the image, at a time.
     let each = |(strip, out): (usize, &mut [f32])| {
         let (entry, top) = (strip / down, strip % down * patch);
-        vectorised(|| {
-            for channel in 0..kernel.channels {
-                for y in 0..patch {
-                    let plane = (entry * kernel.channels + channel) * kernel.height + top + y;
-                    let line = &images[plane * kernel.width..][..kernel.width];
-                    for (place, pixels) in line.chunks_exact(patch).enumerate() {
-                        let to = &mut out[place * columns + (channel * patch + y) * patch..][..patch];
-                        for (to, &byte) in to.iter_mut().zip(pixels) {
-                            *to = f32::from(byte) / 255.0;
+        vectorised(
+            #[inline(always)]
+            || {
+                for channel in 0..kernel.channels {
+                    for y in 0..patch {
+                        let plane = (entry * kernel.channels + channel) * kernel.height + top + y;
+                        let line = &images[plane * kernel.width..][..kernel.width];
+                        for (place, pixels) in line.chunks_exact(patch).enumerate() {
+                            let to = &mut out[place * columns + (channel * patch + y) * patch..][..patch];
+                            for (to, &byte) in to.iter_mut().zip(pixels) {
+                                *to = f32::from(byte) / 255.0;
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     };
     io.outputs[0].par_chunks_mut(strip).enumerate().for_each(each);
     true
@@ -255,19 +283,22 @@ pub fn adam(kernel: &Adam, io: &mut Io<'_, '_, f32>) {
     let (weights, rest) = io.outputs.split_at_mut(1);
     let (moment1, rest) = rest.split_at_mut(1);
     let (moment2, average) = rest.split_at_mut(1);
-    vectorised(|| {
-        let moments = moment1[0].iter_mut().zip(moment2[0].iter_mut());
-        for ((w, (m, v)), &g) in weights[0].iter_mut().zip(moments).zip(gradient) {
-            let g = g * state[1] + if kernel.decoupled { 0.0 } else { h[7] * *w };
-            *m = h[1] * *m + h[2] * g;
-            *v = h[3] * *v + h[4] * g * g;
-            let decay = if kernel.decoupled { h[8] * *w } else { 0.0 };
-            *w -= h[0] * *m / (v.sqrt() / h[5] + h[6]) + decay;
-        }
-        if kernel.average {
-            for (average, &w) in average[0].iter_mut().zip(weights[0].iter()) {
-                *average += h[9] * (w - *average);
+    vectorised(
+        #[inline(always)]
+        || {
+            let moments = moment1[0].iter_mut().zip(moment2[0].iter_mut());
+            for ((w, (m, v)), &g) in weights[0].iter_mut().zip(moments).zip(gradient) {
+                let g = g * state[1] + if kernel.decoupled { 0.0 } else { h[7] * *w };
+                *m = h[1] * *m + h[2] * g;
+                *v = h[3] * *v + h[4] * g * g;
+                let decay = if kernel.decoupled { h[8] * *w } else { 0.0 };
+                *w -= h[0] * *m / (v.sqrt() / h[5] + h[6]) + decay;
             }
-        }
-    });
+            if kernel.average {
+                for (average, &w) in average[0].iter_mut().zip(weights[0].iter()) {
+                    *average += h[9] * (w - *average);
+                }
+            }
+        },
+    );
 }

@@ -29,7 +29,7 @@ pub fn exp(x: f32) -> f32 {
     // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
     let whole = shifted - 12_582_912.0;
-    let r = whole.mul_add(-0.693_359_375, clamped);
+    let r = whole.mul_add(-355.0 / 512.0, clamped);
     let r = whole.mul_add(2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4;
     p = r.mul_add(p, 1.398_2e-3);

@@ -155,7 +155,7 @@ impl Graph {
     /// A run of a kept value.
     pub fn view(&mut self, of: Value, offset: usize, len: usize) -> Value {
         assert!(
-            self.values[of.0].home == Home::Kept && offset % 64 == 0,
+            self.values[of.0].home == Home::Kept && offset.is_multiple_of(64),
             "views are of kept values, aligned"
         );
         self.add(&[len], Dtype::F32, Home::View { of, offset }, false)
@@ -187,6 +187,12 @@ impl Graph {
     /// A new temporary.
     pub fn temporary(&mut self, shape: &[usize]) -> Value {
         self.add(shape, Dtype::F32, Home::Temporary, false)
+    }
+
+    /// A new temporary of another value's shape.
+    pub fn temporary_like(&mut self, value: Value) -> Value {
+        let shape = self.shape(value).to_vec();
+        self.temporary(&shape)
     }
 
     /// Appends a launch; its outputs need gradients if any of its inputs does.

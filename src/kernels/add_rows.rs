@@ -151,15 +151,17 @@ impl Describe for ReduceRows {
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
         let x = io.inputs[0].floats();
         let (alpha, beta) = (T::of(f64::from(self.alpha)), T::of(f64::from(self.beta)));
-        let y = &mut io.outputs[0][self.offset..][..self.modulo * self.columns];
-        for y in y.iter_mut() {
-            *y = if self.beta == 0.0 { T::ZERO } else { beta * *y };
-        }
+        // In f64 whatever T is: 100,000 terms one after the other would cost f32 a digit and a half.
+        let mut sums = vec![0.0; self.modulo * self.columns];
         for (r, row) in x.chunks_exact(self.columns).take(self.rows).enumerate() {
-            let y = &mut y[r / self.div % self.modulo * self.columns..];
-            for (y, &x) in y.iter_mut().zip(row) {
-                *y += alpha * x;
+            let sums = &mut sums[r / self.div % self.modulo * self.columns..];
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x.f64();
             }
+        }
+        for (y, sum) in io.outputs[0][self.offset..].iter_mut().zip(sums) {
+            let kept = if self.beta == 0.0 { T::ZERO } else { beta * *y };
+            *y = alpha * T::of(sum) + kept;
         }
     }
 

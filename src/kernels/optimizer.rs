@@ -139,7 +139,7 @@ impl Describe for ClipScale {
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
         let (partials, hyper) = (io.inputs[0].floats(), io.inputs[1].floats());
-        let (square, max_norm): (T, T) = (partials.iter().copied().sum(), hyper[10]);
+        let (square, max_norm) = (T::of(partials.iter().map(|x| x.f64()).sum()), hyper[10]);
         let state = &mut io.outputs[0];
         if !square.finite() {
             (state[0], state[1], state[2]) = (-T::ONE, T::ZERO, T::ZERO);

@@ -7,7 +7,7 @@
 //! `f` is in turns at t = 1. Interleaved features have sine(i) = 2i and cosine(i) = 2i + 1, halves sine(i) = i and
 //! cosine(i) = half + i. Nothing learned lies before t, so there is no gradient.
 //!
-//! | kind | f[i] | layout | used by |
+//! | kind | `f[i]` | layout | used by |
 //! |---|---|---|---|
 //! | `Interleaved` | max_period^(−2i/dim) / 2π | interleaved | `patch_decoder` (Vaswani et al., arXiv 1706.03762) |
 //! | `Periods` | 1 / (min (max/min)^(i/(half − 1))) | halves | `flowmatching` (π0's, arXiv 2410.24164) |

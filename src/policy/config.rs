@@ -310,11 +310,11 @@ impl Config {
         }
         for (what, heads) in [("encoder_heads", sizes.encoder_heads), ("decoder_heads", sizes.decoder_heads)]
         {
-            if heads == 0 || sizes.d_model % heads != 0 {
+            if heads == 0 || !sizes.d_model.is_multiple_of(heads) {
                 return wrong(format!("`d_model` {} is no multiple of `{what}` {heads}", sizes.d_model));
             }
             let width = sizes.d_model / heads;
-            if !(8..=128).contains(&width) || width % 4 != 0 {
+            if !(8..=128).contains(&width) || !width.is_multiple_of(4) {
                 return wrong(format!(
                     "`{what}` {heads} gives heads of width {width}: use 8 to 128, a multiple of 4"
                 ));

@@ -180,7 +180,7 @@ fn grid_positions([rows, columns]: [usize; 2], d: usize) -> Vec<f32> {
             for i in 0..d {
                 let place = if i / quarter < 2 { row } else { column };
                 let angle = 1.5 * 100_f64.powf(-((i % quarter) as f64) / quarter as f64) * place as f64;
-                let value = if i / quarter % 2 == 0 { angle.sin() } else { angle.cos() };
+                let value = if (i / quarter).is_multiple_of(2) { angle.sin() } else { angle.cos() };
                 values.push((POSITION_AMPLITUDE * value) as f32);
             }
         }

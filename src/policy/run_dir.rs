@@ -138,8 +138,17 @@ impl RunDir {
         let mut writer = FolderWriter::create(&folder)?;
         write(&mut writer)?;
         writer.commit()?;
-        point_last_at(&folder).map_err(|e| cannot("point `last` at", &folder, &e))?;
+        point_at(&folder, "last").map_err(|e| cannot("point `last` at", &folder, &e))?;
         Ok(folder)
+    }
+
+    /// Points `best` at a checkpoint that was saved.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn mark_best(&self, step: u64) -> Result<()> {
+        let folder = self.checkpoint(step);
+        point_at(&folder, "best").map_err(|e| cannot("point `best` at", &folder, &e))
     }
 
     /// The checkpoint to resume from: `last`, or the newest whole one if that is damaged.
@@ -242,22 +251,22 @@ fn read_last(checkpoints: &Path) -> Option<PathBuf> {
     Some(checkpoints.join(name)).filter(|folder| folder.is_dir())
 }
 
-/// Makes `last`, next to the checkpoint, name it: never half, never missing.
-fn point_last_at(checkpoint: &Path) -> io::Result<()> {
+/// Makes a link, `last` say, next to the checkpoint, name it: never half, never missing.
+fn point_at(checkpoint: &Path, link: &str) -> io::Result<()> {
     let (checkpoints, step) = (parent(checkpoint), checkpoint.file_name().unwrap_or_default());
-    let temporary = beside(&checkpoints.join("last"), "tmp");
+    let temporary = beside(&checkpoints.join(link), "tmp");
     match fs::remove_file(&temporary) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     match symlink(Path::new(step), &temporary) {
-        Ok(()) => fs::rename(&temporary, checkpoints.join("last"))?,
+        Ok(()) => fs::rename(&temporary, checkpoints.join(link))?,
         // Windows and some file systems have no links that everybody may make.
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
             let mut file = File::create(&temporary)?;
             file.write_all(step.as_encoded_bytes())?;
             file.sync_all()?;
-            fs::rename(&temporary, checkpoints.join("last.txt"))?;
+            fs::rename(&temporary, checkpoints.join(format!("{link}.txt")))?;
         }
         Err(e) => return Err(e),
     }

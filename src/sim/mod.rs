@@ -15,6 +15,7 @@ pub use pursuit::Pursuit;
 pub use rollout::{Episode, Turn, rollout};
 
 use crate::image::Image;
+use crate::rng::Rng;
 use crate::{Error, Result};
 
 /// A named array that an environment gives or takes.
@@ -40,6 +41,8 @@ impl Feature {
 pub struct Spec {
     /// The name [`make`] knows it by.
     pub name: &'static str,
+    /// What to do, as a sentence: a dataset's task.
+    pub task: &'static str,
     /// What a policy sees: at most one picture and one vector.
     pub observations: &'static [Feature],
     /// What a policy decides.
@@ -84,6 +87,10 @@ pub trait Environment: Send {
 
     /// Starts an episode from `numpy.random.default_rng(seed)`.
     fn reset(&mut self, seed: u64);
+
+    /// Moves what was just reset to anywhere an episode may lead, for demonstrations from states that
+    /// ordinary resets and an expert rarely visit.
+    fn scatter(&mut self, rng: &mut Rng);
 
     /// Applies one action, `[dim]`.
     ///
@@ -133,6 +140,7 @@ fn checked_action<const N: usize>(spec: &Spec, action: &[f64]) -> Result<[f64; N
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Stream;
 
     #[test]
     fn every_known_environment_can_be_made_and_keeps_its_promises() {
@@ -150,6 +158,7 @@ mod tests {
                 let ours = if feature.is_image() { observation.image.len() } else { observation.state.len() };
                 assert_eq!(ours, length, "{}", feature.key);
             }
+            environment.scatter(&mut Rng::new(7, Stream::Execution, 0, 0));
             let action = environment.expert_action();
             assert!((0..action.len()).all(|i| (spec.low[i]..=spec.high[i]).contains(&action[i])));
             environment.step(&action).expect("the expert's action is valid");

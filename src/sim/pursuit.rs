@@ -9,6 +9,7 @@ use super::numpy_random::NumpyRng;
 use super::{Environment, Feature, Observation, Spec, Step, checked_action};
 use crate::Result;
 use crate::image::Image;
+use crate::rng::Rng;
 
 /// Side of the arena and of its picture.
 pub const ARENA: usize = 256;
@@ -26,6 +27,7 @@ const EFFECTOR_HALF_WIDTHS: [i32; 8] = [8, 8, 7, 7, 6, 5, 4, 2];
 
 static SPEC: Spec = Spec {
     name: "pursuit",
+    task: "catch the ball",
     observations: &[Feature {
         key: "observation.image",
         shape: &[3, OBSERVED, OBSERVED],
@@ -108,6 +110,21 @@ impl Environment for Pursuit {
         *self = Self::new(seed);
     }
 
+    /// The ball anywhere in the arena; the effector, half the time, 15 to 80 px from it, and otherwise
+    /// anywhere, often at a wall. Resets stay 28 px off the walls, where balls bounce and learners err.
+    fn scatter(&mut self, rng: &mut Rng) {
+        self.ball = [0; 2].map(|_| rng.uniform() * WALL);
+        let near = rng.uniform() < 0.5;
+        let effector = if near {
+            let distance = CAPTURE_RADIUS + rng.uniform() * 65.0;
+            let angle = rng.uniform() * std::f64::consts::TAU;
+            [self.ball[0] + distance * angle.cos(), self.ball[1] + distance * angle.sin()]
+        } else {
+            [0; 2].map(|_| rng.uniform() * (WALL + 40.0) - 20.0)
+        };
+        self.effector = effector.map(|v| v.clamp(0.0, WALL));
+    }
+
     fn step(&mut self, action: &[f64]) -> Result<Step> {
         Ok(self.advance(checked_action(&SPEC, action)?))
     }
@@ -133,6 +150,7 @@ impl Environment for Pursuit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Stream;
 
     #[derive(serde::Deserialize)]
     struct Golden {
@@ -211,6 +229,33 @@ mod tests {
         assert_eq!(arena.effector, [128.0, 256.0]);
         assert!(!step.terminated && !step.success);
         assert_eq!(step.reward, -(129.0_f64.powi(2) + 257.0_f64.powi(2)).sqrt());
+    }
+
+    #[test]
+    fn scattered_arenas_reach_the_walls_and_keep_their_ball_moving() {
+        let scattered: Vec<Pursuit> = (0..2000)
+            .map(|seed| {
+                let mut arena = Pursuit::new(seed);
+                let velocity = arena.velocity;
+                arena.scatter(&mut Rng::new(seed, Stream::Execution, 0, 0));
+                assert_eq!(arena.velocity, velocity);
+                arena
+            })
+            .collect();
+        let inside = |v: f64| (0.0..=WALL).contains(&v);
+        assert!(scattered.iter().all(|a| a.ball.into_iter().chain(a.effector).all(inside)));
+        let share = |what: &dyn Fn(&Pursuit) -> bool| {
+            scattered.iter().filter(|arena| what(arena)).count() as f64 / scattered.len() as f64
+        };
+        let at_wall = share(&|arena| arena.effector.iter().any(|&v| v == 0.0 || v == WALL));
+        let ball_at_edge = share(&|arena| arena.ball.iter().any(|&v| !(28.0..=228.0).contains(&v)));
+        let near = share(&|arena| {
+            let [dx, dy] = [0, 1].map(|axis| arena.effector[axis] - arena.ball[axis]);
+            dx.hypot(dy) < 80.0
+        });
+        assert!((0.1..0.3).contains(&at_wall), "{at_wall}");
+        assert!((0.33..0.45).contains(&ball_at_edge), "{ball_at_edge}");
+        assert!((0.5..0.75).contains(&near), "{near}");
     }
 
     #[test]

@@ -5,9 +5,22 @@
 //! DAgger (Ross et al. 2011).
 
 use super::rollout::{Driver, Episode, Turn, episode_seed, rollout};
-use super::{Environment, Observation, Spec};
+use super::{Environment, Observation, Spec, Step};
+use crate::image::Image;
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
+
+/// The step that keys what is drawn once an episode; no episode is so long.
+const ONCE: u64 = u64::MAX;
+
+/// Where episodes begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Where the environment's reset puts them.
+    Reset,
+    /// Anywhere an episode may lead: [`Environment::scatter`] after the reset.
+    Wide,
+}
 
 /// What to record.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +36,18 @@ pub struct Options {
     /// Standard deviation of the Gaussian noise on executed actions, in action units. Noisy actions are
     /// brought back inside the action bounds, as a robot's limits would.
     pub noise: f64,
+    /// Draw each episode's standard deviation evenly from 0 to `noise` instead of taking `noise` itself.
+    pub noise_varies: bool,
     /// Share of the steps that are noisy, 0 to 1.
     pub noisy_share: f64,
+    /// Where episodes begin.
+    pub start: Start,
     /// Episodes run side by side, one batch for the driver. What is recorded does not depend on it.
     pub together: usize,
 }
 
 impl Default for Options {
-    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, no noise.
+    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, ordinary starts, no noise.
     fn default() -> Self {
         Self {
             seed: 1 << 40,
@@ -38,7 +55,9 @@ impl Default for Options {
             max_frames: None,
             max_steps: 1000,
             noise: 0.0,
+            noise_varies: false,
             noisy_share: 1.0,
+            start: Start::Reset,
             together: 32,
         }
     }
@@ -92,6 +111,14 @@ pub fn record(
     receive: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
 ) -> Result<Recorded> {
     options.check()?;
+    let scattered;
+    let environment: &dyn Environment = match options.start {
+        Start::Reset => environment,
+        Start::Wide => {
+            scattered = Scattered(environment.fresh());
+            &scattered
+        }
+    };
     let all_episodes = options.episodes.unwrap_or(usize::MAX);
     let all_frames = options.max_frames.unwrap_or(usize::MAX);
     let mut noisy = |turns: &[Turn<'_>]| {
@@ -172,14 +199,58 @@ impl Options {
 
     /// Adds this turn's execution noise, keyed by (seed, episode, step).
     fn disturb(&self, action: &mut [f64], turn: &Turn<'_>) {
-        let mut rng = Rng::new(self.seed, Stream::Execution, turn.step as u64, turn.episode as u32);
-        if self.noise == 0.0 || rng.uniform() >= self.noisy_share {
+        let rng = |step| Rng::new(self.seed, Stream::Execution, step, turn.episode as u32);
+        let deviation = self.noise * if self.noise_varies { rng(ONCE).uniform() } else { 1.0 };
+        let mut rng = rng(turn.step as u64);
+        if deviation == 0.0 || rng.uniform() >= self.noisy_share {
             return;
         }
         let Spec { low, high, .. } = turn.environment.spec();
         for ((value, &low), &high) in action.iter_mut().zip(*low).zip(*high) {
-            *value = (*value + self.noise * rng.normal()).clamp(low, high);
+            *value = (*value + deviation * rng.normal()).clamp(low, high);
         }
+    }
+}
+
+/// An environment whose resets are wide starts, keyed by the episode's seed.
+struct Scattered(Box<dyn Environment>);
+
+impl Environment for Scattered {
+    fn spec(&self) -> &'static Spec {
+        self.0.spec()
+    }
+
+    fn fresh(&self) -> Box<dyn Environment> {
+        Box::new(Self(self.0.fresh()))
+    }
+
+    fn reset(&mut self, seed: u64) {
+        self.0.reset(seed);
+        self.0.scatter(&mut Rng::new(seed, Stream::Execution, ONCE, u32::MAX));
+    }
+
+    fn scatter(&mut self, rng: &mut Rng) {
+        self.0.scatter(rng);
+    }
+
+    fn step(&mut self, action: &[f64]) -> Result<Step> {
+        self.0.step(action)
+    }
+
+    fn expert_action(&self) -> Vec<f64> {
+        self.0.expert_action()
+    }
+
+    fn position(&self) -> Vec<f64> {
+        self.0.position()
+    }
+
+    fn observe(&self, observation: &mut Observation) {
+        self.0.observe(observation);
+    }
+
+    fn render(&self) -> Image {
+        self.0.render()
     }
 }
 
@@ -244,6 +315,42 @@ mod tests {
         assert!(frames.iter().flat_map(|frame| &frame.3).all(|v| v.abs() <= 5.0));
         let (_, apart) = keep(&Options { together: 1, ..options }, Scripted::Expert);
         assert!(frames == apart, "the group's size changed the recording");
+    }
+
+    #[test]
+    fn noise_that_varies_has_one_deviation_an_episode_up_to_the_largest() {
+        let options = Options {
+            episodes: Some(80),
+            noise: 2.0,
+            noise_varies: true,
+            max_steps: 60,
+            ..Options::default()
+        };
+        let (_, frames) = keep(&options, Scripted::Noop);
+        let mut deviations: Vec<f64> = (0..80)
+            .map(|episode| {
+                let noise: Vec<f64> = (frames.iter().filter(|frame| frame.0 == episode))
+                    .flat_map(|frame| frame.3.iter().map(|&v| f64::from(v)))
+                    .collect();
+                (noise.iter().map(|v| v * v).sum::<f64>() / noise.len() as f64).sqrt()
+            })
+            .collect();
+        deviations.sort_by(f64::total_cmp);
+        let mean = deviations.iter().sum::<f64>() / 80.0;
+        assert!((0.85..1.15).contains(&mean), "{mean}");
+        assert!(deviations[4] < 0.3 && deviations[75] > 1.6 && deviations[79] < 2.6, "{deviations:?}");
+    }
+
+    #[test]
+    fn wide_starts_are_other_starts_of_the_same_seeds() {
+        let first = |start| {
+            let options = Options { episodes: Some(20), max_steps: 1, start, ..Options::default() };
+            let (_, frames) = keep(&options, Scripted::Expert);
+            assert_eq!(frames, keep(&Options { together: 3, ..options }, Scripted::Expert).1);
+            frames
+        };
+        let (reset, wide) = (first(Start::Reset), first(Start::Wide));
+        assert!(reset.iter().zip(&wide).all(|(a, b)| a.5 != b.5 || a.2 != b.2));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::{Images, StepInputs, StepShape, TrainStep, Update, loss_weights};
+use super::{Images, Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
 use crate::fields::Fields;
 use crate::graph::{Bank, Device, Graph, Params, Program};
 use crate::kernels::check::Distance;
@@ -223,7 +223,7 @@ impl Run<'_> {
         Ok(Images::Floats(self.golden.tensor(&self.golden.image_name())?))
     }
 
-    fn step(&self, update: Option<Update>) -> Result<(TrainStep, Vec<f32>)> {
+    fn step(&self, purpose: Purpose) -> Result<(TrainStep, Vec<f32>)> {
         let shape = self.golden.shape("actions")?;
         let (batch, dims) = (shape[0], shape[2]);
         let is_pad: Vec<bool> = match self.golden.tensor("action_is_pad") {
@@ -234,7 +234,7 @@ impl Run<'_> {
             batch,
             images: Dtype::F32,
             t_per_slot: self.golden.tensor("t")?.len() != batch,
-            update,
+            purpose,
             dropout: 0.0,
         };
         let step = TrainStep::new(&self.golden.config, &self.network, &self.bank, shape)?;
@@ -252,7 +252,7 @@ impl Run<'_> {
     }
 
     fn loss_and_gradients(&self) -> Result<Vec<Quantity>> {
-        let (step, weights) = self.step(None)?;
+        let (step, weights) = self.step(Purpose::Gradients)?;
         let no_update =
             Hyper { lr: 0.0, betas: [0.0; 2], eps: 1.0, weight_decay: 0.0, ema_decay: 0.0, max_norm: 0.0 };
         step.run(&self.inputs(&weights)?, &no_update, 0, 1)?;
@@ -273,7 +273,8 @@ impl Run<'_> {
     fn optimizer_steps(&self) -> Result<Vec<Quantity>> {
         let optimizer = self.golden.optimizer.as_ref();
         let optimizer = optimizer.ok_or_else(|| Error::input("the metadata lacks `optimizer`"))?;
-        let (step, weights) = self.step(Some(Update { decoupled: optimizer.decoupled, average: false }))?;
+        let (step, weights) =
+            self.step(Purpose::Update(Update { decoupled: optimizer.decoupled, average: false }))?;
         let expected = self.golden.tensor("expect/losses")?;
         let mut losses = Vec::with_capacity(expected.len());
         for k in 0..expected.len() {

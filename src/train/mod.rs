@@ -1,6 +1,18 @@
-//! Training: the step's program, the loop, schedules, resuming, metrics.
+//! Training: the step's program, the run, schedules, resuming, metrics.
 
+mod config;
+#[cfg(feature = "data")]
+pub mod data;
 pub mod golden;
+#[cfg(feature = "data")]
+mod run;
 mod step;
+#[cfg(feature = "data")]
+mod trainer;
 
-pub use step::{Images, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights};
+pub use config::{OptimizerKind, Schedule, TrainConfig};
+#[cfg(feature = "data")]
+pub use run::{EvalOutcome, Outcome, Run, run};
+pub use step::{Images, Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights};
+#[cfg(feature = "data")]
+pub use trainer::Trainer;

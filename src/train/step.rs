@@ -17,6 +17,17 @@ pub struct Update {
     pub average: bool,
 }
 
+/// What a step's program does beyond the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing: validation.
+    Loss,
+    /// Gradients, left in [`Set::Gradients`].
+    Gradients,
+    /// Gradients, clipping, and the update.
+    Update(Update),
+}
+
 /// What one step is made from, all in the policy's normalised units.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInputs<'a> {
@@ -82,8 +93,8 @@ pub struct StepShape {
     pub images: Dtype,
     /// Whether each action slot has a time of its own.
     pub t_per_slot: bool,
-    /// The update; none where only loss and gradients are wanted.
-    pub update: Option<Update>,
+    /// What follows the loss.
+    pub purpose: Purpose,
     /// Dropout; none in validation and verification.
     pub dropout: f32,
 }
@@ -101,16 +112,19 @@ impl TrainStep {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: StepShape) -> Result<Self> {
-        let mut graph = Graph::new(Arc::clone(bank.params()), Some(Training { dropout: shape.dropout }));
+        let training = (shape.purpose != Purpose::Loss).then_some(Training { dropout: shape.dropout });
+        let mut graph = Graph::new(Arc::clone(bank.params()), training);
         let loss = forward(&mut graph, config, network, shape);
-        let one = graph.constant(&[1], vec![1.0]);
-        graph.differentiate(loss, one);
         graph.output("loss", loss);
-        if let Some(update) = shape.update {
+        if training.is_some() {
+            let one = graph.constant(&[1], vec![1.0]);
+            graph.differentiate(loss, one);
+        }
+        if let Purpose::Update(update) = shape.purpose {
             append_update(&mut graph, update);
         }
-        let launches = graph.launches();
-        Ok(Self { program: Program::new(&graph, bank)?, launches, updates: shape.update.is_some() })
+        let updates = matches!(shape.purpose, Purpose::Update(_));
+        Ok(Self { program: Program::new(&graph, bank)?, launches: graph.launches(), updates })
     }
 
     /// Runs one step; on a GPU it is submitted, not awaited. `step` counts from 1.

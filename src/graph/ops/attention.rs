@@ -73,8 +73,8 @@ impl Backward for AttentionBackward {
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         assert_eq!(self.k, self.v, "keys and values come from one projection");
         // Gradients lie where the projections' columns do; the launches fill disjoint columns.
-        let dq = graph.temporary(&graph.shape(self.q).to_vec());
-        let dkv = if self.k == self.q { dq } else { graph.temporary(&graph.shape(self.k).to_vec()) };
+        let dq = graph.temporary_like(self.q);
+        let dkv = if self.k == self.q { dq } else { graph.temporary_like(self.k) };
         let control = self.kernel.dropout.map(|_| graph.control());
         let [q, k, v, o, lse] = [self.q, self.k, self.v, self.o, self.lse].map(Some);
         let inputs = [q, k, v, control, o, Some(upstream), lse];

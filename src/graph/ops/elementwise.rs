@@ -10,7 +10,7 @@ use crate::kernels::dropout::{Dropout, DropoutSite};
 impl Graph {
     /// f(x), element by element.
     pub fn activation(&mut self, x: Value, kind: Activation) -> Value {
-        let y = self.temporary(&self.shape(x).to_vec());
+        let y = self.temporary_like(x);
         self.launch(Activate { kind, len: self.len(x) }, &[Some(x)], &[y]);
         self.record(ActivationBackward { x, y, kind });
         y
@@ -18,7 +18,7 @@ impl Graph {
 
     /// f'(x) · dy; for a rectifier `x` may be its result.
     pub(super) fn activation_gradient(&mut self, x: Value, dy: Value, kind: Activation) -> Value {
-        let dx = self.temporary(&self.shape(x).to_vec());
+        let dx = self.temporary_like(x);
         self.launch(ActivateBackward { kind, len: self.len(x) }, &[Some(x), Some(dy)], &[dx]);
         dx
     }
@@ -41,7 +41,7 @@ impl Graph {
                 None => x,
             };
         };
-        let y = self.temporary(&self.shape(x).to_vec());
+        let y = self.temporary_like(x);
         let control = self.control();
         let kernel = Dropout { len: self.len(x), site, residual: residual.is_some() };
         self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
@@ -135,7 +135,7 @@ impl Backward for DropoutBackward {
         if let Some(residual) = self.residual {
             graph.add_gradient(residual, upstream);
         }
-        let dx = graph.temporary(&graph.shape(self.x).to_vec());
+        let dx = graph.temporary_like(self.x);
         let control = graph.control();
         let kernel = Dropout { len: graph.len(self.x), site: self.site, residual: false };
         graph.launch(kernel, &[Some(upstream), None, Some(control)], &[dx]);

@@ -1,0 +1,264 @@
+//! Recordings as dataset folders: what `collect` writes, and `train` where there is no dataset yet.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::common::note;
+use crate::data::{DatasetWriter, Dtype, Feature, Features};
+use crate::image::Image;
+use crate::sim::record::{Options, Recorded, Start, record};
+use crate::sim::rollout::Driver;
+use crate::sim::{Environment, Scripted, Spec};
+use crate::{Error, Result};
+
+/// A part of a recording: so many frames, recorded in one way.
+pub struct Part<'a> {
+    /// How. The seed is the recording's.
+    pub options: Options,
+    /// Who acts; the environment's expert labels.
+    pub driver: Box<Driver<'a>>,
+}
+
+/// What a recording left on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Episodes and frames.
+    pub recorded: Recorded,
+    /// Bytes of the folder's files.
+    pub bytes: u64,
+}
+
+/// The mixture that policies are trained on by default, `frames` in all: a quarter of it plain
+/// demonstrations, a quarter under noise, and half under noise from wide starts.
+///
+/// Plain demonstrations alone visit neither the walls nor what a learner's mistakes lead to.
+pub fn default_mixture(spec: &Spec, frames: usize) -> Vec<Part<'static>> {
+    let plain = Options::default();
+    let noisy = Options {
+        // As much as an action: the strongest push still leaves the expert its say.
+        noise: spec.high.iter().copied().fold(0.0, f64::max),
+        noise_varies: true,
+        max_steps: 100,
+        ..plain.clone()
+    };
+    let wide = Options { start: Start::Wide, ..noisy.clone() };
+    let quarter = frames / 4;
+    [(plain, quarter), (noisy, quarter), (wide, frames - 2 * quarter)]
+        .into_iter()
+        .filter(|(_, frames)| *frames > 0)
+        .map(|(options, frames)| Part {
+            options: Options { max_frames: Some(frames), ..options },
+            driver: Scripted::Expert.driver(),
+        })
+        .collect()
+}
+
+/// The seed of a part's first episode: 2^36 episodes for every seed and 2^32 for every part of it, far from
+/// the seeds of evaluations. No two recordings share an episode.
+pub fn first_seed(seed: u64, part: usize) -> u64 {
+    (1_u64 << 40).wrapping_add(seed << 36).wrapping_add((part as u64) << 32)
+}
+
+/// Refuses a folder that holds anything.
+///
+/// # Errors
+/// If it does, or something else has its name.
+pub fn check_unused(root: &Path) -> Result<()> {
+    let in_use = |what: &str| {
+        Err(Error::input(format!(
+            "{} {what}; choose another --output-dir, or remove this one",
+            root.display()
+        )))
+    };
+    match fs::read_dir(root).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => in_use("is not empty"),
+        Err(_) if root.exists() => in_use("is no folder"),
+        _ => Ok(()),
+    }
+}
+
+/// Records the parts one after the other into one new LeRobotDataset. The folder appears when it is whole.
+///
+/// # Errors
+/// If the folder is in use, a part asks for what makes no sense, a driver fails, or the disk refuses.
+pub fn record_dataset(
+    root: &Path,
+    environment: &dyn Environment,
+    parts: Vec<Part<'_>>,
+    seed: u64,
+) -> Result<Summary> {
+    check_unused(root)?;
+    let spec = environment.spec();
+    let unfinished = Unfinished::beside(root)?;
+    let mut writer = DatasetWriter::create(&unfinished.0, spec.fps, Some(spec.name), &features(spec))?;
+    let mut recorded = Recorded::default();
+    let count = parts.len();
+    for (i, mut part) in parts.into_iter().enumerate() {
+        part.options.seed = first_seed(seed, i);
+        let added = add_part(&mut writer, environment, part)?;
+        recorded.frames += added.frames;
+        recorded.episodes += added.episodes;
+        recorded.successes += added.successes;
+        note(format!("part {} of {count}: {} frames, {} episodes", i + 1, added.frames, added.episodes));
+    }
+    if recorded.frames == 0 {
+        return Err(Error::input("nothing was recorded: ask for at least one frame and one episode"));
+    }
+    writer.finish()?;
+    let bytes = bytes_below(&unfinished.0);
+    unfinished.becomes(root)?;
+    Ok(Summary { recorded, bytes })
+}
+
+fn add_part(
+    writer: &mut DatasetWriter,
+    environment: &dyn Environment,
+    mut part: Part<'_>,
+) -> Result<Recorded> {
+    let spec = environment.spec();
+    let picture = spec.observations.iter().find(|feature| feature.is_image());
+    let state = spec.observations.iter().find(|feature| !feature.is_image());
+    record(environment, &part.options, part.driver.as_mut(), &mut |frame| {
+        let picture = picture.map(|feature| (feature.key, pixels(feature.shape, &frame.observation.image)));
+        let pictures: Vec<(&str, &Image)> = picture.iter().map(|(key, image)| (*key, image)).collect();
+        let success = [f32::from(frame.success)];
+        let mut vectors = vec![(spec.action.key, frame.action), (SUCCESS, success.as_slice())];
+        vectors.extend(state.map(|feature| (feature.key, frame.observation.state.as_slice())));
+        writer.add_frame(&pictures, &vectors, spec.task)?;
+        if frame.last { writer.end_episode() } else { Ok(()) }
+    })
+}
+
+/// LeRobot's name for "this action solved the task".
+const SUCCESS: &str = "next.success";
+
+fn features(spec: &Spec) -> Features {
+    let observations = spec.observations.iter().map(|feature| {
+        let column = match *feature.shape {
+            [3, height, width] => Feature::image(width, height),
+            _ => Feature::vector(feature.names),
+        };
+        (feature.key, column)
+    });
+    let rest =
+        [(spec.action.key, Feature::vector(spec.action.names)), (SUCCESS, Feature::scalar(Dtype::Bool))];
+    observations.chain(rest).fold(Features::new(), |all, (key, column)| all.with(key, column))
+}
+
+/// Planes `[3, height, width]` as rows of pixels.
+fn pixels(shape: &[usize], planes: &[u8]) -> Image {
+    let (height, width) = (shape[1], shape[2]);
+    let plane = height * width;
+    let pixels = (0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]).collect();
+    Image { width, height, pixels }
+}
+
+/// The folder a dataset is written in before it gets its name; removed if it never does.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn beside(root: &Path) -> Result<Self> {
+        let Some(name) = root.file_name() else {
+            return Err(Error::input(format!("{} is no name for a new folder", root.display())));
+        };
+        let mut name = name.to_owned();
+        name.push(format!(".tmp-{}", std::process::id()));
+        let folder = root.with_file_name(name);
+        // What a killed process of the same number left.
+        let _ = fs::remove_dir_all(&folder);
+        Ok(Self(folder))
+    }
+
+    fn becomes(self, root: &Path) -> Result<()> {
+        // An empty folder of that name may be there, and renaming onto it works on some systems only.
+        let _ = fs::remove_dir(root);
+        fs::rename(&self.0, root)
+            .map_err(|e| Error::failure(format!("cannot name the dataset {}: {e}", root.display())))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+    use crate::sim::{Pursuit, record};
+
+    #[test]
+    fn the_default_mixture_becomes_one_dataset_that_training_can_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("data/pursuit");
+        let arena = Pursuit::new(0);
+        let summary = record_dataset(&root, &arena, default_mixture(arena.spec(), 402), 0).expect("records");
+        assert_eq!(summary.recorded.frames, 402);
+        assert_eq!(summary.bytes, bytes_below(&root));
+        let dataset = Dataset::open(&root).expect("reads");
+        assert_eq!((dataset.len(), dataset.episodes.len()), (402, summary.recorded.episodes));
+        assert_eq!((dataset.info.fps, dataset.info.robot_type.as_deref()), (20, Some("pursuit")));
+        assert_eq!(dataset.tasks, ["catch the ball"]);
+        let seen: Vec<_> = dataset.info.features.for_policy().into_iter().map(|f| (f.key, f.shape)).collect();
+        let expected = [("observation.image", vec![3, 128, 128]), ("action", vec![2])];
+        assert_eq!(seen, expected.map(|(key, shape)| (key.to_owned(), shape)));
+        // Seed 000 scales actions by 5: that is MIN_MAX with these statistics.
+        assert_eq!(dataset.stats.get("action", "min").expect("there").to_f32(), [-5.0, -5.0]);
+        assert_eq!(dataset.stats.get("action", "max").expect("there").to_f32(), [5.0, 5.0]);
+        let left: Vec<_> = fs::read_dir(folder.path().join("data")).expect("reads").flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn the_pictures_and_labels_are_those_of_the_recording() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("pursuit");
+        let options = Options { max_frames: Some(50), ..Options::default() };
+        let part = Part { options: options.clone(), driver: Scripted::Noop.driver() };
+        record_dataset(&root, &Pursuit::new(0), vec![part], 3).expect("records");
+        let dataset = Dataset::open(&root).expect("reads");
+        let mut frames = 0;
+        let options = Options { seed: first_seed(3, 0), ..options };
+        record::record(&Pursuit::new(0), &options, &mut Scripted::Noop.driver(), &mut |frame| {
+            let png = dataset.picture("observation.image", frames).expect("a picture");
+            assert_eq!(Image::from_png(png).expect("a PNG").planar(), frame.observation.image);
+            assert_eq!(dataset.vectors("action").expect("there").1[2 * frames..][..2], *frame.action);
+            frames += 1;
+            Ok(())
+        })
+        .expect("records");
+        assert_eq!(frames, 50);
+    }
+
+    #[test]
+    fn recordings_of_other_seeds_and_other_parts_share_no_episode() {
+        let firsts: Vec<u64> =
+            (0..4).flat_map(|seed| (0..3).map(move |part| first_seed(seed, part))).collect();
+        assert!(firsts.windows(2).all(|pair| pair[1] >= pair[0] + (1 << 32)), "{firsts:?}");
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_and_a_failure_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("mine.txt"), "mine").expect("writes");
+        let arena = Pursuit::new(0);
+        let error = record_dataset(folder.path(), &arena, default_mixture(arena.spec(), 8), 0);
+        let error = error.expect_err("in use");
+        assert!(error.to_string().contains("is not empty") && error.exit_code() == 2, "{error}");
+        let bad = Part { options: Options::default(), driver: Scripted::Noop.driver() };
+        let root = folder.path().join("new");
+        assert!(record_dataset(&root, &arena, vec![bad], 0).is_err());
+        assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 1);
+    }
+}

@@ -1,0 +1,146 @@
+//! Batches in the units of the network: windows of a data set, normalised, with keyed noise and times.
+
+use crate::data::{
+    Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
+};
+use crate::policy::{ActionPadding, Config, FeatureType, Normalizer, Stats};
+use crate::rng::{Rng, Stream};
+use crate::{Error, Result};
+
+use super::loss_weights;
+
+/// A batch as a training step takes it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// [B, 3·T, H, W].
+    pub images: Vec<u8>,
+    /// [B, H, A], normalised.
+    pub actions: Vec<f32>,
+    /// [B, H, A].
+    pub noise: Vec<f32>,
+    /// [B].
+    pub times: Vec<f32>,
+    /// [B, H].
+    pub weights: Vec<f32>,
+}
+
+/// The training and validation samples of a data set.
+pub struct TrainingData {
+    loader: Loader,
+    train: Sampler,
+    validation: Vec<u32>,
+    config: Config,
+    normalizer: Normalizer,
+    seed: u64,
+}
+
+impl TrainingData {
+    /// Decodes the images and splits the episodes.
+    ///
+    /// # Errors
+    /// If the data set lacks what the policy is configured for, or is too small.
+    pub fn new(
+        dataset: Dataset,
+        config: &Config,
+        normalizer: Normalizer,
+        batch_size: usize,
+        eval_split: f64,
+        seed: u64,
+    ) -> Result<Self> {
+        let features = features(config);
+        let windows = Windows::new(config.n_obs_steps, config.chunk_size);
+        let padding = match config.action_padding {
+            ActionPadding::Hold => Padding::Hold,
+            ActionPadding::Zero => Padding::Zero,
+        };
+        let split = split_episodes(dataset.episodes.len(), eval_split, seed)?;
+        let loader = Loader::new(dataset, &features, windows, padding, MAX_CACHE_BYTES)?;
+        let train = Sampler::new(loader.frames_of(&split.train), batch_size, seed)?;
+        let validation = loader.frames_of(&split.validation);
+        Ok(Self { loader, train, validation, config: config.clone(), normalizer, seed })
+    }
+
+    /// Steps that show every training sample once.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.train.steps_per_epoch()
+    }
+
+    /// The batch of a training step, counted from 1: a function of the seed and the step alone.
+    ///
+    /// # Errors
+    /// If an action is not finite.
+    pub fn batch(&mut self, step: u64) -> Result<Prepared> {
+        let frames = self.train.batch(step - 1);
+        self.prepare(&frames, [Stream::TrainNoise, Stream::TrainTime], step)
+    }
+
+    /// Batches of `size` from the validation episodes, at most `most` of them, always with the same noise.
+    pub fn validation(&self, size: usize, most: usize) -> impl Iterator<Item = Result<Prepared>> {
+        // Spread over all of it, so that a few batches see many episodes.
+        let count = (self.validation.len() / size).min(most);
+        let stride = (self.validation.len() / (count * size).max(1)).max(1);
+        (0..count).map(move |i| {
+            let frames: Vec<u32> = (0..size).map(|j| self.validation[(i * size + j) * stride]).collect();
+            self.prepare(&frames, [Stream::Validation, Stream::Validation], i as u64)
+        })
+    }
+
+    fn prepare(&self, frames: &[u32], [noise, time]: [Stream; 2], step: u64) -> Result<Prepared> {
+        let Batch { mut images, mut actions, is_pad, .. } = self.loader.batch(frames)?;
+        self.normalizer.normalize_actions(&mut actions)?;
+        let (_, dims) = self.config.action();
+        let size = self.config.chunk_size * dims;
+        let mut prepared = Prepared {
+            images: images.pop().unwrap_or_default(),
+            weights: loss_weights(self.config.loss_reduction, &is_pad, dims),
+            noise: Vec::with_capacity(actions.len()),
+            times: Vec::with_capacity(frames.len()),
+            actions,
+        };
+        for sample in 0..frames.len() as u32 {
+            let mut rng = Rng::new(self.seed, noise, step, sample);
+            prepared.noise.extend((0..size).map(|_| rng.normal() as f32));
+            // Where one stream serves both, the time follows the noise.
+            let mut rng = if noise == time { rng } else { Rng::new(self.seed, time, step, sample) };
+            prepared.times.push(self.config.flow.time_law.sample(&mut rng) as f32);
+        }
+        if let Some(at) = prepared.actions.iter().position(|a| !a.is_finite()) {
+            let frame = frames[at / size];
+            return Err(Error::input(format!(
+                "the action chunk of frame {frame} is not finite after normalisation"
+            )));
+        }
+        Ok(prepared)
+    }
+}
+
+/// The features of a configuration in the data module's words.
+pub fn features(config: &Config) -> Vec<PolicyFeature> {
+    let role = |kind| match kind {
+        FeatureType::Visual => Role::Visual,
+        FeatureType::State | FeatureType::Env => Role::State,
+        FeatureType::Action => Role::Action,
+    };
+    let all = config.input_features.iter().chain(&config.output_features);
+    all.map(|(key, feature)| PolicyFeature {
+        key: key.clone(),
+        role: role(feature.kind),
+        shape: feature.shape.clone(),
+    })
+    .collect()
+}
+
+/// A data set's statistics as a policy keeps them.
+///
+/// # Errors
+/// If a statistic is not finite.
+pub fn statistics(dataset: &Dataset) -> Result<Stats> {
+    let place = dataset.roots.first().map(|root| root.join("meta/stats.json").display().to_string());
+    let mut stats = Stats::new(place.unwrap_or_default());
+    for (key, feature) in dataset.stats.iter() {
+        for (name, stat) in feature {
+            stats.insert(key, name, &stat.shape, stat.to_f32())?;
+        }
+    }
+    Ok(stats)
+}
