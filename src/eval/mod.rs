@@ -1,3 +1,13 @@
-//! See ARCHITECTURE.md.
+//! Closed-loop evaluation: rollouts, metrics, and the report.
+//!
+//! Episode i of seed s starts from `default_rng(s + i)`. All episodes run in lockstep, each with a queue of its own;
+//! chunks are made in one batch for the episodes that need one, and finished episodes ask for nothing.
 
+#[cfg(feature = "report")]
+mod clips;
+mod evaluate;
 pub mod metrics;
+
+#[cfg(feature = "report")]
+pub use clips::clips;
+pub use evaluate::{Options, Report, driver, evaluate, evaluate_driver};

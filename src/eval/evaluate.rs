@@ -1,0 +1,189 @@
+//! A policy's episodes, measured.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::metrics::{Pursuit, Summary, summarise};
+use crate::policy::{Images, Policy, Usage};
+use crate::sim::rollout::Driver;
+use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
+use crate::{Error, Result};
+
+/// Which episodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How many.
+    pub episodes: usize,
+    /// Episode i starts from `default_rng(seed + i)`.
+    pub seed: u64,
+    /// Steps after which an episode has failed; the environment's own horizon if none is given.
+    pub horizon: Option<usize>,
+}
+
+impl Default for Options {
+    /// A hundred episodes from seed 42, as pi-e publishes its flow-matching policy.
+    fn default() -> Self {
+        Self { episodes: 100, seed: 42, horizon: None }
+    }
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The environment's name.
+    pub environment: &'static str,
+    /// Which episodes, the horizon included.
+    pub options: Options,
+    /// Actions executed of each chunk; 1 for a rule, which decides at every step.
+    pub n_action_steps: usize,
+    /// Mean and spread over episodes, under their published names.
+    pub metrics: Vec<(&'static str, Summary)>,
+    /// Share of episodes that solved the task.
+    pub success_rate: f64,
+    /// Wall time of the whole evaluation.
+    pub seconds: f64,
+    /// Chunks made, and the time that took; none for a rule.
+    pub usage: Option<Usage>,
+    /// What happened, episode by episode.
+    pub episodes: Vec<Episode>,
+}
+
+/// Evaluates a policy with the solver steps, action steps and noise it is set to. Every episode begins anew.
+///
+/// # Errors
+/// If the policy does not fit the environment, there is no episode, the device fails, or an action is not finite:
+/// the error names step and episode.
+pub fn evaluate(environment: &dyn Environment, policy: &mut Policy, options: Options) -> Result<Report> {
+    let before = policy.usage();
+    let n_action_steps = policy.config().n_action_steps;
+    let report = evaluate_driver(environment, &mut *driver(environment, policy)?, options)?;
+    let after = policy.usage();
+    let usage = Usage { chunks: after.chunks - before.chunks, busy: after.busy - before.busy };
+    Ok(Report { n_action_steps, usage: Some(usage), ..report })
+}
+
+/// Evaluates whatever decides: a rule of [`Scripted`](crate::sim::Scripted), say.
+///
+/// # Errors
+/// If there is no episode; the driver's own errors.
+pub fn evaluate_driver(
+    environment: &dyn Environment,
+    driver: &mut Driver<'_>,
+    options: Options,
+) -> Result<Report> {
+    let Spec { name, horizon, .. } = environment.spec();
+    let horizon = options.horizon.unwrap_or(*horizon);
+    if options.episodes == 0 || horizon == 0 {
+        return Err(Error::input("there is nothing to evaluate: use at least one episode of one step"));
+    }
+    let start = Instant::now();
+    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, driver)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let measured: Vec<_> = episodes.iter().map(|episode| measure(name, episode)).collect();
+    let solved = episodes.iter().filter(|episode| episode.success).count();
+    Ok(Report {
+        environment: name,
+        options: Options { horizon: Some(horizon), ..options },
+        n_action_steps: 1,
+        metrics: summarise(&measured),
+        success_rate: solved as f64 / episodes.len() as f64,
+        seconds,
+        usage: None,
+        episodes,
+    })
+}
+
+/// A policy as a driver of rollouts and recordings: it sees what the environments show.
+///
+/// # Errors
+/// If the policy asks for an observation that the environment does not show, or decides other actions.
+pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Result<Box<Driver<'a>>> {
+    check_fit(environment.spec(), policy)?;
+    let width = policy.config().action().1;
+    let mut observation = Observation::default();
+    let mut frames = Vec::new();
+    Ok(Box::new(move |turns: &[Turn<'_>]| {
+        // Episodes of a rollout begin together.
+        let step = turns.first().map_or(0, |turn| turn.step);
+        if step == 0 {
+            policy.reset();
+        }
+        frames.clear();
+        for turn in turns {
+            turn.environment.observe(&mut observation);
+            frames.extend_from_slice(&observation.image);
+        }
+        let episodes: Vec<usize> = turns.iter().map(|turn| turn.episode).collect();
+        let actions = policy.select_action(&episodes, Images::Bytes(&frames));
+        let actions = actions.map_err(|e| e.at(format!("step {step}")))?;
+        Ok(actions.chunks(width).map(|action| action.iter().map(|&v| f64::from(v)).collect()).collect())
+    }))
+}
+
+fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
+    let shown = |key: &str, shape: &[usize]| {
+        spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
+    };
+    for (key, feature) in &policy.config().input_features {
+        if !shown(key, &feature.shape) {
+            let list: Vec<_> =
+                spec.observations.iter().map(|f| format!("`{}` {:?}", f.key, f.shape)).collect();
+            return Err(Error::input(format!(
+                "the policy sees `{key}` {:?}, which environment `{}` does not show: it shows {}",
+                feature.shape,
+                spec.name,
+                list.join(", ")
+            )));
+        }
+    }
+    let (width, wanted) = (policy.config().action().1, spec.low.len());
+    if width != wanted {
+        return Err(Error::input(format!(
+            "the policy's actions have {width} components, those of environment `{}` have {wanted}",
+            spec.name
+        )));
+    }
+    Ok(())
+}
+
+/// The metrics of an episode of that environment.
+fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
+    match environment {
+        "pursuit" => Pursuit::of(episode).named(),
+        _ => vec![
+            ("return", episode.rewards.iter().sum()),
+            ("steps", episode.actions.len() as f64),
+            ("completed", f64::from(episode.success)),
+        ],
+    }
+}
+
+impl Report {
+    /// Milliseconds a chunk took, in the batches in which chunks were made; none if none was made.
+    pub fn ms_per_chunk(&self) -> Option<f64> {
+        let usage = self.usage.filter(|usage| usage.chunks > 0)?;
+        Some(1e3 * usage.busy.as_secs_f64() / usage.chunks as f64)
+    }
+
+    /// As `eval --json` prints it:
+    /// `{"env", "policy", "episodes", "seed", "n_action_steps", "metrics": {name: {"mean", "std"}}}` with population
+    /// std, and `horizon`, `success_rate`, `seconds`, `chunks`, `ms_per_chunk`.
+    pub fn to_json(&self, policy: &str) -> Value {
+        let metrics: Map<String, Value> =
+            self.metrics.iter().map(|(name, summary)| ((*name).to_owned(), json!(summary))).collect();
+        json!({
+            "env": self.environment,
+            "policy": policy,
+            "episodes": self.options.episodes,
+            "seed": self.options.seed,
+            "n_action_steps": self.n_action_steps,
+            "metrics": metrics,
+            "horizon": self.options.horizon,
+            "success_rate": self.success_rate,
+            "seconds": self.seconds,
+            "chunks": self.usage.map(|usage| usage.chunks),
+            "ms_per_chunk": self.ms_per_chunk(),
+        })
+    }
+}
