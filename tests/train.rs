@@ -214,7 +214,7 @@ fn misuse_is_one_clear_sentence() {
         (vec!["--dataset-root", data, "--output-dir", used], "used"),
         (vec!["--dataset-root", data, "--output-dir", new, "--steps", "0"], "--steps is 0"),
         (vec!["--dataset-root", data, "--output-dir", new, "--batch-size", "0"], "--batch-size is 0"),
-        (vec!["--dataset-root", data, "--output-dir", new, "--lr", "-1"], "--lr is -1"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--lr=-1"], "--lr is -1"),
         (
             vec!["--dataset-root", data, "--output-dir", new, "--preset", "pursuite"],
             "unknown preset `pursuite`",
