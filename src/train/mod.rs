@@ -4,6 +4,7 @@ mod config;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod golden;
+mod golden_shapes;
 #[cfg(feature = "data")]
 mod run;
 mod step;

@@ -3,6 +3,8 @@
     python tests/golden/generate.py --out tests/golden           write every <case>.safetensors
     python tests/golden/generate.py --check --out tests/golden   recompute them in float32, then with mistakes put in
 
+Both also write, or check, `spoiled/<mistake>.safetensors`: expectations of a network that has the mistake.
+
 Parameters and inputs are rounded to float32 first and everything is then computed in float64, so that a file's
 expectations are exact for the numbers it stores. README.md says what a file holds.
 """
@@ -355,6 +357,21 @@ def layers(model: PatchDecoder) -> list[nn.Module]:
     return [*model.transformer_encoder.layers, *model.transformer_decoder.layers]
 
 
+# Files whose expectations were computed with a mistake: a correct program must find that they differ.
+SPOILED_FILES = {"norm_eps": spoil_norm_eps, "tanh_gelu": spoil_gelu}
+SPOILED_CASE = Case(small((32, 32), (8, 2)), batch=3, train_steps=1)
+KEPT_IN_SPOILED = ("expect/velocity", "expect/sample", "expect/loss")
+
+
+def make_spoiled(spoil: Callable, seed: int) -> Golden:
+    """A golden of which only the forward results are kept, computed with a mistake."""
+    golden = make(SPOILED_CASE, seed)
+    expect = compute(golden, torch.float64, train_steps=1, spoil=spoil)
+    golden.tensors = {name: t for name, t in golden.tensors.items() if not name.startswith("expect/")}
+    golden.tensors |= {name: expect[name] for name in KEPT_IN_SPOILED}
+    return golden
+
+
 # A mistake, and the quantity that must fail for it.
 SPOILS = {
     spoil_weight: "velocity", spoil_norm_eps: "velocity", spoil_gelu: "velocity", spoil_patch_order: "velocity",
@@ -392,6 +409,10 @@ def generate(out: Path, cases: list[str]):
             sizes[name] = save(golden, out / f"{name}.safetensors")
             value = golden.tensors["expect/loss"].item()
             print(f"{name:<14} {parameters:>7} parameters  {sizes[name] / MIB:5.2f} MiB  loss {value:.6f}")
+    (out / "spoiled").mkdir(exist_ok=True)
+    for seed, (name, spoil) in enumerate(SPOILED_FILES.items(), start=len(CASES)):
+        sizes[name] = save(make_spoiled(spoil, seed), out / "spoiled" / f"{name}.safetensors")
+        print(f"{'spoiled/' + name:<34} {sizes[name] / MIB:5.2f} MiB")
     total = sum(sizes.values())
     print(f"{'total':<14} {total / MIB:26.2f} MiB")
     assert max(sizes.values()) <= MAX_FILE_BYTES and total <= MAX_TOTAL_BYTES
@@ -422,6 +443,13 @@ def check(out: Path, cases: list[str]) -> bool:
         label = spoil.__name__.removeprefix("spoil_")
         print(f"{label:<18}" + "".join(f"{'-' if ratio is None else format(ratio, '.1e'):>14}" for ratio in ratios)
               + ("" if caught else "  NOT CAUGHT"))
+    print("\nfloat32 without a mistake against the spoiled files: error as a multiple of the bound (above 1 it is caught)\n")
+    for name in SPOILED_FILES:
+        golden = load(out / "spoiled" / f"{name}.safetensors")
+        computed = compute(golden, torch.float32, train_steps=1)
+        ratio = max(m.ratio for m in compare(golden, {name: computed[name] for name in KEPT_IN_SPOILED}))
+        good &= ratio > 1
+        print(f"{name:<18}{ratio:14.1e}" + ("" if ratio > 1 else "  NOT CAUGHT"))
     print("\n" + ("all as it should be" if good else "SOMETHING IS WRONG"))
     return good
 
