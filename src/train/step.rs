@@ -37,7 +37,7 @@ pub struct StepInputs<'a> {
     pub actions: &'a [f32],
     /// Noise [B, H, A].
     pub noise: &'a [f32],
-    /// Times [B], or [B, H].
+    /// Times `[B]`, or [B, H].
     pub times: &'a [f32],
     /// What each action step counts in the loss, [B, H]; see [`loss_weights`].
     pub weights: &'a [f32],
