@@ -121,7 +121,11 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
     }))
 }
 
-fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
+/// Checks that an environment shows what a policy sees, and takes what it decides.
+///
+/// # Errors
+/// Names the observation, or the widths of the actions.
+pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
     };

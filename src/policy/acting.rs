@@ -137,7 +137,7 @@ mod tests {
         let mut json = preset("pursuit").expect("known").to_json();
         json["n_obs_steps"] = n_obs_steps.into();
         json["n_action_steps"] = n_action_steps.into();
-        json["d_model"] = 32.into();
+        (json["chunk_size"], json["d_model"]) = (8.into(), 32.into());
         json["input_features"]["observation.image"]["shape"] = serde_json::json!([3, 32, 32]);
         let config = Config::parse(&json.to_string()).expect("valid");
         let (network, params) = Network::new(&config);
