@@ -12,12 +12,17 @@ pub fn arguments(raw: impl Iterator<Item = OsString>) -> Vec<OsString> {
         Some(flag) => {
             let (name, value) =
                 flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-            let name = name.replace(['.', '_'], "-");
+            let name = spelled(name);
             OsString::from(value.map_or(format!("--{name}"), |value| format!("--{name}={value}")))
         }
         None => argument,
     })
     .collect()
+}
+
+/// A flag's name as ours are spelled.
+pub fn spelled(flag: &str) -> String {
+    flag.replace(['.', '_'], "-")
 }
 
 /// Which device runs the work.

@@ -2,6 +2,7 @@
 
 mod collect;
 mod common;
+mod config_file;
 mod devices;
 mod doctor;
 mod eval;
@@ -11,16 +12,21 @@ mod sample;
 mod train;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Train and run flow-matching robot policies on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "flowgpu", version, arg_required_else_help = true)]
+#[command(name = "flowgpu", version, arg_required_else_help = true, args_override_self = true)]
 struct Cli {
+    /// A file with a table per subcommand; keys are flags. Flags on the command line win
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -47,7 +53,12 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(common::arguments(std::env::args_os())) {
+    let arguments = common::arguments(std::env::args_os());
+    let arguments = match config_file::with_file(&Cli::command(), arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error),
+    };
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; bad usage is exit status 2.
@@ -57,11 +68,13 @@ pub fn main() -> ExitCode {
     };
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(error.exit_code())
 }
 
 fn run(command: Command) -> Result<()> {

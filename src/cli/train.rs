@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::common::{DeviceArgs, note};
 use super::recording;
 use crate::data::Dataset;
+use crate::eval::{Options, evaluate};
 use crate::graph::Device;
 use crate::policy::presets::preset;
-use crate::policy::{Config, Normalizer, Pretrained, RunDir, Stats, resolve};
+use crate::policy::{Config, Normalizer, Policy, Pretrained, RunDir, Stats, resolve};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
-use crate::train::{OptimizerKind, Outcome, Run, Schedule, TrainConfig, Trainer};
+use crate::train::{EvalOutcome, OptimizerKind, Outcome, Run, Schedule, TrainConfig, Trainer};
 use crate::{Error, Result, sim, train};
 
 /// Frames that are recorded where there is no data set yet.
@@ -351,12 +352,39 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     if args.profile {
         return profile(&mut trainer);
     }
-    let with = Run { dir: run_dir, train_config, evaluate: None, progress: &mut |line| note(line) };
+    let mut evaluate = |trainer: &Trainer| in_closed_loop(trainer, env.as_deref());
+    let with = Run {
+        dir: run_dir,
+        train_config,
+        evaluate: (recipe.settings.env_eval_freq > 0).then_some(&mut evaluate),
+        progress: &mut |line| note(line),
+    };
     let outcome = train::run(&mut trainer, with)?;
     note(format!("{}; loss {:.4}", outcome.reason, outcome.loss));
     draw_losses(run_dir, &outcome)?;
     println!("{}", outcome.checkpoint.display());
     Ok(())
+}
+
+/// First seed of the evaluations while training: neither a recording's nor those that results are quoted for.
+const EVAL_SEED: u64 = 1 << 20;
+
+/// How the policy does in its environment as it stands. Success comes first, then speed.
+fn in_closed_loop(trainer: &Trainer, env: Option<&str>) -> Result<EvalOutcome> {
+    let name = env.ok_or_else(|| {
+        Error::input("--env-eval-freq needs an environment, and the data set names none: give --env")
+    })?;
+    let environment = sim::make(name)?;
+    let normalizer = Normalizer::new(&trainer.config, &trainer.stats)?;
+    let (config, network) = (trainer.config.clone(), trainer.network().clone());
+    let mut policy = Policy::new(config, network, trainer.acting_weights(), normalizer);
+    let options =
+        Options { episodes: trainer.settings.env_eval_episodes, seed: EVAL_SEED, ..Options::default() };
+    let report = evaluate(environment.as_ref(), &mut policy, options)?;
+    let mean = |wanted: &str| report.metrics.iter().find(|(name, _)| *name == wanted).map(|(_, s)| s.mean);
+    let steps = mean("steps_to_capture").unwrap_or_default();
+    let metrics = json!({"success_rate": report.success_rate, "steps_to_capture": steps});
+    Ok(EvalOutcome { score: report.success_rate - steps / 1000.0, metrics })
 }
 
 /// The statistics with the environment's action bounds, where the data set is of a known environment: MIN_MAX then

@@ -283,3 +283,29 @@ fn bytes_of(dtype: Dtype, len: usize) -> usize {
         Dtype::F32 | Dtype::U32 => len.max(1) * 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error_with_a_way_out() {
+        let gpu = Gpu::open(&Choice::Any, Checks::Off)
+            .expect("the WGSL tests need an adapter; `cargo xtask test` installs a software one");
+        let buffer = gpu.buffer(Dtype::F32, 16).expect("16 floats");
+        gpu.write(&buffer, 0, bytemuck::cast_slice(&[2.5_f32; 16]));
+        assert_eq!(gpu.read(&buffer, 3, 2).expect("alive"), [2.5, 2.5]);
+        gpu.device.destroy();
+        let error = gpu.read(&buffer, 0, 16).expect_err("lost");
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("--device cpu"), "{error}");
+    }
+
+    #[test]
+    fn a_buffer_beyond_the_adapters_reach_is_refused_with_its_size() {
+        let gpu = Gpu::open(&Choice::Any, Checks::Off).expect("an adapter");
+        let limit = gpu.device.limits().max_storage_buffer_binding_size as usize;
+        let error = gpu.buffer(Dtype::F32, limit / 4 + 1).expect_err("too large");
+        assert!(error.to_string().contains("use a smaller batch"), "{error}");
+    }
+}

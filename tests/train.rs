@@ -1,0 +1,239 @@
+//! Training as a user lives it: with no flags, killed and resumed, out of disk, misused.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+/// A network that trains in a moment.
+const TINY: &[&str] = &[
+    "--set",
+    "patch_size=64",
+    "--set",
+    "d_model=16",
+    "--set",
+    "encoder_layers=1",
+    "--set",
+    "decoder_layers=1",
+    "--set",
+    "encoder_heads=2",
+    "--set",
+    "decoder_heads=1",
+    "--set",
+    "dim_feedforward=32",
+    "--set",
+    "dropout=0.1",
+    "--batch-size",
+    "8",
+    "--log-freq",
+    "5",
+    "--save-freq",
+    "7",
+    "--eval-freq",
+    "0",
+    "--warmup-steps",
+    "5",
+];
+
+/// 300 frames of pursuit, recorded once for all tests.
+static DATA: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("data");
+    let recorded = flowgpu(&["collect", "--max-frames", "300", "--output-dir", text(&root)]);
+    assert!(recorded.status.success(), "{}", stderr(&recorded));
+    (folder, root)
+});
+
+fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_flowgpu"))
+}
+
+fn flowgpu(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().expect("the program starts")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn train(run: &Path, more: &[&str]) -> Command {
+    let mut command = binary();
+    command.args(["train", "--device", "cpu", "--dataset-root", text(&DATA.1), "--output-dir", text(run)]);
+    command.args(TINY).args(more);
+    command
+}
+
+/// Goes on with a run; the settings are the run's own.
+fn resume(run: &Path, more: &[&str]) -> Output {
+    let mut command = binary();
+    command.args(["train", "--device", "cpu", "--resume", "--output-dir", text(run)]).args(more);
+    command.output().expect("the program starts")
+}
+
+fn finished(mut command: Command) -> Output {
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    output
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    let model = run.join("checkpoints/last/pretrained_model/model.safetensors");
+    std::fs::read(&model).unwrap_or_else(|e| panic!("{}: {e}", model.display()))
+}
+
+/// Kills a run with SIGKILL as soon as it prints a line that begins so; says whether it was still alive.
+fn kill_at(mut child: Child, beginning: &str) {
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    for line in lines.map_while(Result::ok) {
+        if line.starts_with(beginning) {
+            break;
+        }
+    }
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn a_run_killed_at_any_point_and_resumed_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = folder.path().join("whole");
+    finished(train(&whole, &["--steps", "60"]));
+    for (number, beginning) in ["step 10/", "step 15/", "step 30/", "step 45/", "step 55/"].iter().enumerate()
+    {
+        let run = folder.path().join(format!("killed-{number}"));
+        let mut command = train(&run, &["--steps", "60"]);
+        kill_at(command.stderr(Stdio::piped()).spawn().expect("starts"), beginning);
+        let output = resume(&run, &[]);
+        assert!(output.status.success(), "killed at {beginning}: {}", stderr(&output));
+        assert!(
+            weights(&run) == weights(&whole),
+            "killed at {beginning}: other bytes than the run left alone"
+        );
+        let average =
+            |run: &Path| std::fs::read(run.join("checkpoints/last/pretrained_model_ema/model.safetensors"));
+        assert!(average(&run).expect("there") == average(&whole).expect("there"), "the averages differ");
+        let metrics = |run: &Path| -> Vec<(u64, String)> {
+            let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("there");
+            let lines =
+                text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+            lines.map(|line| (line["step"].as_u64().expect("a step"), line["loss"].to_string())).collect()
+        };
+        assert_eq!(
+            metrics(&run),
+            metrics(&whole),
+            "killed at {beginning}: a gap or a double line in the metrics"
+        );
+    }
+}
+
+#[test]
+fn training_with_no_flag_records_its_data_and_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = binary();
+    command.arg("train").current_dir(folder.path()).stderr(Stdio::piped());
+    kill_at(command.spawn().expect("starts"), "step 100/");
+    assert!(folder.path().join("outputs/data/pursuit/meta/info.json").is_file());
+    let text =
+        std::fs::read_to_string(folder.path().join("outputs/train/pursuit/metrics.jsonl")).expect("metrics");
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(line["step"], 100);
+    assert!(line["loss"].as_f64().expect("a loss") < 3.0);
+}
+
+#[test]
+fn a_full_disk_while_saving_leaves_the_last_checkpoint_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    finished(train(&run, &["--steps", "7"]));
+    let before = weights(&run);
+    // A file may have 200 blocks at most and the signal is ignored: writing fails as on a full disk.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 200; exec {} train --device cpu --resume --output-dir {} --steps 14",
+        env!("CARGO_BIN_EXE_flowgpu"),
+        text(&run)
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().expect("bash starts");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("model.safetensors"), "{}", stderr(&output));
+    assert!(weights(&run) == before, "the last checkpoint changed");
+    let output = resume(&run, &["--steps", "14"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(weights(&run) != before);
+}
+
+#[test]
+fn fine_tuning_starts_from_the_given_weights_and_stops_at_its_target() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    finished(train(&first, &["--steps", "7"]));
+    let mut command = binary();
+    command.args(["train", "--device", "cpu", "--dataset-root", text(&DATA.1), "--policy", text(&first)]);
+    command.args([
+        "--output-dir",
+        text(&second),
+        "--batch-size",
+        "8",
+        "--log-freq",
+        "1",
+        "--target-loss",
+        "100",
+    ]);
+    let output = finished(command);
+    assert!(stderr(&output).contains("the loss reached 100"), "{}", stderr(&output));
+    assert!(second.join("checkpoints/000001").is_dir(), "it stopped at the first step");
+    assert!(second.join("loss.png").is_file());
+}
+
+#[test]
+fn closed_loop_evaluations_mark_the_best_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    finished(train(&run, &["--steps", "14", "--env-eval-freq", "7", "--env-eval-episodes", "3"]));
+    let best = std::fs::read_link(run.join("checkpoints/best")).expect("a link");
+    assert!(["000007", "000014"].contains(&text(&best)), "{best:?}");
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).expect("there");
+    assert_eq!(metrics.lines().filter(|line| line.contains("success_rate")).count(), 2);
+}
+
+#[test]
+fn misuse_is_one_clear_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let used = folder.path().join("used");
+    std::fs::create_dir(&used).expect("made");
+    std::fs::write(used.join("thesis.txt"), "do not lose me").expect("written");
+    let (data, used, new) = (text(&DATA.1), text(&used), folder.path().join("new"));
+    let new = text(&new);
+    let nowhere = folder.path().join("nowhere");
+    let nowhere = text(&nowhere);
+    for (arguments, sentence) in [
+        (vec!["--dataset-root", nowhere, "--output-dir", new], "nowhere"),
+        (vec!["--dataset-root", data, "--output-dir", used], "used"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--steps", "0"], "--steps is 0"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--batch-size", "0"], "--batch-size is 0"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--lr=-1"], "--lr is -1"),
+        (
+            vec!["--dataset-root", data, "--output-dir", new, "--preset", "pursuite"],
+            "unknown preset `pursuite`",
+        ),
+        (
+            vec!["--dataset-root", data, "--output-dir", new, "--set", "chunksize=4"],
+            "unknown key `chunksize`",
+        ),
+        (vec!["--dataset-root", data, "--output-dir", new, "--set", "chunk_size"], "write it as KEY=VALUE"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--policy-type", "act"], "--policy-type is act"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--policy", nowhere], "nowhere"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--device", "voodoo"], "voodoo"),
+        (vec!["--output-dir", nowhere, "--resume"], "nowhere"),
+        (vec!["--resume"], "--output-dir"),
+        (vec!["--optimizer", "sgd"], "use adam or adamw"),
+    ] {
+        let output = binary().arg("train").args(&arguments).output().expect("starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(sentence), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{arguments:?}: {}", stderr(&output));
+    }
+}
