@@ -10,6 +10,7 @@ mod device;
 pub mod ops;
 mod params;
 mod planner;
+pub mod trial;
 
 pub use device::{Bank, Device, Program};
 pub use params::{Init, Param, ParamId, Params};
