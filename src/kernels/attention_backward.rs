@@ -107,11 +107,6 @@ impl Attention {
         case.inputs.clone_from(&forward.inputs);
         case.data(Data::F(o)).input(d_o).data(Data::F(lse))
     }
-
-    /// The shapes that gradients are tried on, one of them of more than 65,535 workgroups.
-    fn backward_shapes() -> impl Iterator<Item = Self> {
-        Self::shapes().into_iter().chain([Self::new(65_537, 1, 1, 3, 8)])
-    }
 }
 
 /// sums[..] += factor · row[..].
@@ -205,7 +200,7 @@ impl AttentionBackwardQuery {
             attention.backward_case(Self::of(attention.clone()), d_o).output(d_q)
         };
         // With one key dS is zero, and an answer would be rounding beside rounding.
-        Attention::backward_shapes().filter(|attention| attention.tk > 1).map(case).collect()
+        Attention::shapes().into_iter().filter(|attention| attention.tk > 1).map(case).collect()
     }
 }
 
@@ -228,7 +223,7 @@ impl AttentionBackwardKeyValue {
             let len = kernel.d_v.len(attention.batch * attention.tk, width);
             attention.backward_case(kernel, attention.lens()[3]).output(len)
         };
-        Attention::backward_shapes().map(case).collect()
+        Attention::shapes().into_iter().map(case).collect()
     }
 }
 

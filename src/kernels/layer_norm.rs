@@ -79,14 +79,15 @@ impl LayerNorm {
     /// Rows and columns that the normalisation and its gradients are tried on.
     pub(super) fn shapes() -> impl Iterator<Item = (usize, usize)> {
         let odd = ODD.into_iter().flat_map(|width| [(1, width), (3, width), (65, width)]);
-        // The last has more than 65,535 workgroups.
-        odd.chain([(17, 64), (129, 256), (5, 768), (3, 1024), (2, 3000), (65_537, 129)])
+        odd.chain([(17, 64), (129, 256), (5, 768), (3, 1024), (2, 3000)])
     }
 
     /// The cases that tests and `doctor` run.
     pub fn cases() -> Vec<Case> {
+        // More than 65,535 workgroups, a row each.
+        let shapes = Self::shapes().chain([(65_537, 129)]);
         let mut cases: Vec<Case> =
-            Self::shapes().map(|(rows, width)| Self { rows, width, eps: 1e-5 }.case()).collect();
+            shapes.map(|(rows, width)| Self { rows, width, eps: 1e-5 }.case()).collect();
         // A mean far from zero costs digits of the difference, but no more than those.
         let mut far = Self { rows: 9, width: 64, eps: 1e-6 }.case().within(1e-9, 1e-4);
         far.name.push_str(" far from zero");
