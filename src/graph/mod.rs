@@ -76,6 +76,7 @@ pub struct Graph {
     names: HashMap<String, Value>,
     param_values: HashMap<(Set, ParamId), Value>,
     dropout_sites: u32,
+    differentiated: bool,
 }
 
 impl Graph {
@@ -92,6 +93,7 @@ impl Graph {
             names: HashMap::new(),
             param_values: HashMap::new(),
             dropout_sites: 0,
+            differentiated: false,
         }
     }
 
@@ -105,9 +107,14 @@ impl Graph {
         self.training
     }
 
-    /// A value that the host writes before each run, by name.
+    /// A value that the host writes before each run, by name; asked for again, the same one.
+    ///
+    /// # Panics
+    /// If it has another type or size than before.
     pub fn input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Value {
         if let Some(&value) = self.names.get(name) {
+            let known = (self.values[value.0].dtype, self.len(value));
+            assert_eq!(known, (dtype, shape.iter().product()), "input {name} has one type and size");
             return value;
         }
         let value = self.add(shape, dtype, Home::Kept, false);
@@ -155,7 +162,7 @@ impl Graph {
     /// A run of a kept value.
     pub fn view(&mut self, of: Value, offset: usize, len: usize) -> Value {
         assert!(
-            self.values[of.0].home == Home::Kept && offset % 64 == 0,
+            self.values[of.0].home == Home::Kept && offset.is_multiple_of(64),
             "views are of kept values, aligned"
         );
         self.add(&[len], Dtype::F32, Home::View { of, offset }, false)
@@ -187,6 +194,12 @@ impl Graph {
     /// A new temporary.
     pub fn temporary(&mut self, shape: &[usize]) -> Value {
         self.add(shape, Dtype::F32, Home::Temporary, false)
+    }
+
+    /// A new temporary of a value's shape.
+    fn temporary_like(&mut self, value: Value) -> Value {
+        let shape = self.shape(value).to_vec();
+        self.temporary(&shape)
     }
 
     /// Appends a launch; its outputs need gradients if any of its inputs does.

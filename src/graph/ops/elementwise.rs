@@ -10,7 +10,7 @@ use crate::kernels::dropout::{Dropout, DropoutSite};
 impl Graph {
     /// f(x), element by element.
     pub fn activation(&mut self, x: Value, kind: Activation) -> Value {
-        let y = self.temporary(&self.shape(x).to_vec());
+        let y = self.temporary_like(x);
         self.launch(Activate { kind, len: self.len(x) }, &[Some(x)], &[y]);
         self.record(ActivationBackward { x, y, kind });
         y
@@ -18,7 +18,7 @@ impl Graph {
 
     /// f'(x) · dy; for a rectifier `x` may be its result.
     pub(super) fn activation_gradient(&mut self, x: Value, dy: Value, kind: Activation) -> Value {
-        let dx = self.temporary(&self.shape(x).to_vec());
+        let dx = self.temporary_like(x);
         self.launch(ActivateBackward { kind, len: self.len(x) }, &[Some(x), Some(dy)], &[dx]);
         dx
     }
@@ -29,7 +29,7 @@ impl Graph {
         assert_eq!(self.len(b), modulo * columns, "a broadcast sum's rows");
         let y = self.temporary(&[rows, columns]);
         self.launch(AddRows { rows, columns, div, modulo }, &[Some(x), Some(b)], &[y]);
-        self.record(AddRowsBackward { x, b, div, modulo, y });
+        self.record(AddRowsBackward { x, b, kernel: AddRows { rows, columns, div, modulo }, y });
         y
     }
 
@@ -41,7 +41,7 @@ impl Graph {
                 None => x,
             };
         };
-        let y = self.temporary(&self.shape(x).to_vec());
+        let y = self.temporary_like(x);
         let control = self.control();
         let kernel = Dropout { len: self.len(x), site, residual: residual.is_some() };
         self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
@@ -61,12 +61,12 @@ impl Graph {
         self.input("control", Dtype::U32, &[4])
     }
 
-    /// Adds to a value's gradient what reached it through a broadcast.
-    pub(super) fn add_repeated_gradient(&mut self, value: Value, upstream: Value, div: usize, modulo: usize) {
+    /// Adds to the gradient of what `sum` repeated: `upstream` has the sum's rows, whatever shape it is noted with.
+    pub(super) fn add_repeated_gradient(&mut self, value: Value, upstream: Value, sum: &AddRows) {
         if !self.needs_grad(value) {
             return;
         }
-        let (rows, columns) = self.rows(upstream);
+        let &AddRows { rows, columns, div, modulo } = sum;
         if let Some(id) = self.param_of(value) {
             self.parameter_gradient(id, 0..modulo * columns, |graph, target| {
                 let reduce = ReduceRows { div, modulo, ..ReduceRows::all(rows, columns) };
@@ -103,8 +103,7 @@ impl Backward for ActivationBackward {
 struct AddRowsBackward {
     x: Value,
     b: Value,
-    div: usize,
-    modulo: usize,
+    kernel: AddRows,
     y: Value,
 }
 
@@ -115,7 +114,7 @@ impl Backward for AddRowsBackward {
 
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         graph.add_gradient(self.x, upstream);
-        graph.add_repeated_gradient(self.b, upstream, self.div, self.modulo);
+        graph.add_repeated_gradient(self.b, upstream, &self.kernel);
     }
 }
 
@@ -135,7 +134,7 @@ impl Backward for DropoutBackward {
         if let Some(residual) = self.residual {
             graph.add_gradient(residual, upstream);
         }
-        let dx = graph.temporary(&graph.shape(self.x).to_vec());
+        let dx = graph.temporary_like(self.x);
         let control = graph.control();
         let kernel = Dropout { len: graph.len(self.x), site: self.site, residual: false };
         graph.launch(kernel, &[Some(upstream), None, Some(control)], &[dx]);
