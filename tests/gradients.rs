@@ -18,7 +18,7 @@ use flowgpu::kernels::{Dtype, Set};
 use flowgpu::nn::{Norm, Projection};
 use flowgpu::policy::{Config, Network};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, StepInputs, StepShape, TrainStep, loss_weights};
+use flowgpu::train::{Images, Purpose, StepInputs, StepShape, TrainStep, loss_weights};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
@@ -573,8 +573,13 @@ fn policy(name: &str, changes: &[(&str, serde_json::Value)], t_per_slot: bool) -
     };
     let weights = params.iter().map(|(id, _)| around(id)).collect();
     let compile = move |bank: &Bank| -> Result<Run> {
-        let shape =
-            StepShape { batch: BATCH, images: Dtype::U8, t_per_slot, update: None, dropout: config.dropout };
+        let shape = StepShape {
+            batch: BATCH,
+            images: Dtype::U8,
+            t_per_slot,
+            purpose: Purpose::Gradients,
+            dropout: config.dropout,
+        };
         let step = TrainStep::new(&config, &network, bank, shape)?;
         let images = bytes(BATCH * 3 * config.n_obs_steps * 4 * 6);
         let mut is_pad = [false; ROWS];

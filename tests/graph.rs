@@ -15,7 +15,7 @@ use flowgpu::nn::Projection;
 use flowgpu::policy::presets::preset;
 use flowgpu::policy::{Config, Network, Sampler, SamplerShape};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, StepInputs, StepReport, StepShape, TrainStep, Update};
+use flowgpu::train::{Images, Purpose, StepInputs, StepReport, StepShape, TrainStep, Update};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
@@ -62,7 +62,8 @@ impl Policy {
     }
 
     fn step(&self, batch: usize, update: Option<Update>, dropout: f32) -> Result<TrainStep> {
-        let shape = StepShape { batch, images: Dtype::F32, t_per_slot: false, update, dropout };
+        let purpose = update.map_or(Purpose::Gradients, Purpose::Update);
+        let shape = StepShape { batch, images: Dtype::F32, t_per_slot: false, purpose, dropout };
         TrainStep::new(&self.config, &self.network, &self.bank, shape)
     }
 
