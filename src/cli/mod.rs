@@ -36,7 +36,7 @@ enum Command {
     /// Record demonstrations as a LeRobotDataset
     Collect(collect::Args),
     /// Train a policy
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Sample a chunk of actions
     Sample(sample::Args),
     /// Evaluate a policy in closed loop
@@ -90,7 +90,7 @@ fn fail(error: &Error) -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Collect(args) => collect::run(args),
-        Command::Train(args) => train::run(args),
+        Command::Train(args) => train::run(*args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Verify(args) => verify::run(args),

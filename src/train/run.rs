@@ -20,6 +20,9 @@ pub struct EvalOutcome {
     pub metrics: Value,
 }
 
+/// A closed-loop evaluation of a policy in training.
+pub type Evaluate<'a> = dyn FnMut(&Trainer) -> Result<EvalOutcome> + 'a;
+
 /// What a run is given beside its trainer.
 pub struct Run<'a> {
     /// Where checkpoints and metrics go.
@@ -27,7 +30,7 @@ pub struct Run<'a> {
     /// What train_config.json will hold.
     pub train_config: Value,
     /// Evaluates the run in closed loop, where that is wanted.
-    pub evaluate: Option<&'a mut dyn FnMut(&Trainer) -> Result<EvalOutcome>>,
+    pub evaluate: Option<&'a mut Evaluate<'a>>,
     /// Receives a line now and then.
     pub progress: &'a mut dyn FnMut(&str),
 }
@@ -100,7 +103,7 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
         loss: f64::NAN,
         losses: curve("loss"),
         validations: curve("val_loss"),
-        best: curve("score").into_iter().fold(None, |best, point| better(best, point)),
+        best: curve("score").into_iter().fold(None, better),
     };
     outcome.loss = outcome.losses.iter().fold(f64::NAN, |mean, &(_, loss)| smooth(mean, loss));
     let start = Instant::now();
