@@ -1,74 +1,26 @@
 //! Every kernel against its f64 twin: the WGSL of each variant, the f32 twin, and the fast bodies.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use flowgpu::gpu::{Bank, Checks, Choice, Gpu, Program};
-use flowgpu::kernels::check::{Case, Data};
-use flowgpu::kernels::{AdapterClass, Float, all_cases};
-use flowgpu::{Result, cpu};
+use flowgpu::gpu::{Checks, Choice, Gpu};
+use flowgpu::graph::{Device, trial};
+use flowgpu::kernels::all_cases;
+use flowgpu::kernels::check::Case;
 
 /// One device for each way to build shaders: pipelines are dear on software adapters.
-static TRUSTED: LazyLock<Arc<Gpu>> = LazyLock::new(|| open(Checks::Off));
+static TRUSTED: LazyLock<Device> = LazyLock::new(|| open(Checks::Off));
 
-fn open(checks: Checks) -> Arc<Gpu> {
+fn open(checks: Checks) -> Device {
     let gpu = Gpu::open(&Choice::Any, checks);
-    gpu.expect(
+    Device::Gpu(gpu.expect(
         "the WGSL tests need an adapter; `cargo xtask test` installs a software one on Debian and Ubuntu",
-    )
+    ))
 }
 
-/// The case's outputs by its shader.
-fn on_gpu(gpu: &Arc<Gpu>, case: &Case) -> Result<Vec<Vec<f64>>> {
-    let program = Program::new(gpu, &case.plan(), &Bank::new())?;
-    let mut slot = 0;
-    let mut write = |bytes: &[u8]| {
-        gpu.write(program.slot(slot), 0, bytes);
-        slot += 1;
-    };
-    for data in &case.inputs {
-        match data {
-            Data::F(values) => write(bytemuck::cast_slice(values)),
-            Data::U8(bytes) => write(bytes),
-            Data::U32(words) => write(bytemuck::cast_slice(words)),
-            Data::Nothing => {}
-        }
-    }
-    let first_output = slot;
-    case.outputs.iter().for_each(|values| {
-        gpu.write(program.slot(slot), 0, bytemuck::cast_slice(values));
-        slot += 1;
-    });
-    program.run()?;
-    let read = |i: usize| gpu.read(program.slot(first_output + i), 0, case.outputs[i].len());
-    (0..case.outputs.len()).map(|i| Ok(read(i)?.into_iter().map(f64::from).collect())).collect()
-}
-
-/// The case's outputs by the CPU device, fast bodies included.
-fn on_cpu(case: &Case) -> Vec<Vec<f64>> {
-    let program = cpu::Program::<f32>::new(&case.plan(), &cpu::Bank::new()).expect("a case needs no bank");
-    let mut slot = 0;
-    for data in &case.inputs {
-        let data = match data {
-            Data::F(values) => cpu::Data::F(values.clone()),
-            Data::U8(bytes) => cpu::Data::U8(bytes.clone()),
-            Data::U32(words) => cpu::Data::U32(words.clone()),
-            Data::Nothing => continue,
-        };
-        *program.slot(slot).write() = data;
-        slot += 1;
-    }
-    for (i, values) in case.outputs.iter().enumerate() {
-        program.slot(slot + i).write_floats(0, values);
-    }
-    program.run();
-    let read = |i: usize| program.slot(slot + i).floats(0, case.outputs[i].len());
-    (0..case.outputs.len()).map(|i| read(i).into_iter().map(Float::f64).collect()).collect()
-}
-
-/// Runs every case one way and reports all that fail, not only the first.
-fn check_all(way: &str, mut run: impl FnMut(&Case) -> Vec<Vec<f64>>) {
+/// Runs the cases one way and reports all that fail, not only the first.
+fn check(way: &str, cases: Vec<Case>, run: impl Fn(&Case) -> Vec<Vec<f64>>) {
     let mut failures = Vec::new();
-    for case in all_cases() {
+    for case in cases {
         let (distance, accepted) = case.judge(&run(&case));
         if !accepted {
             failures.push(format!(
@@ -82,38 +34,32 @@ fn check_all(way: &str, mut run: impl FnMut(&Case) -> Vec<Vec<f64>>) {
 
 #[test]
 fn wgsl_agrees_with_twins() {
-    println!("adapter: {}", TRUSTED.summary.name);
-    check_all("WGSL", |case| on_gpu(&TRUSTED, case).expect("runs"));
+    println!("adapter: {}", *TRUSTED);
+    check("WGSL", all_cases(), |case| trial::run(case, &TRUSTED).expect("runs"));
 }
 
 #[test]
 fn wgsl_for_the_other_class_of_adapters_agrees_with_twins() {
-    let other = match TRUSTED.class() {
-        AdapterClass::Gpu => AdapterClass::Software,
-        AdapterClass::Software => AdapterClass::Gpu,
-    };
-    let gpu = open(Checks::Off).with_class(other);
-    check_all("WGSL, other variants", |case| {
-        // What both classes share was tried above.
-        if case.kernel.dispatch(other).shader == case.kernel.dispatch(TRUSTED.class()).shader {
-            return case.reference();
-        }
-        on_gpu(&gpu, case).expect("runs")
-    });
+    let other = trial::other_class(&TRUSTED).expect("opens again").expect("an adapter has variants");
+    // What both classes share is tried above.
+    let differs = |case: &Case| trial::variant(case, &other) != trial::variant(case, &TRUSTED);
+    let cases: Vec<Case> = all_cases().into_iter().filter(differs).collect();
+    assert!(!cases.is_empty(), "no kernel has variants");
+    check("WGSL, other variants", cases, |case| trial::run(case, &other).expect("runs"));
 }
 
 #[test]
 fn wgsl_with_checks_on_agrees_with_twins() {
-    let gpu = open(Checks::On);
-    check_all("checked WGSL", |case| on_gpu(&gpu, case).expect("runs"));
+    let checked = open(Checks::On);
+    check("checked WGSL", all_cases(), |case| trial::run(case, &checked).expect("runs"));
 }
 
 #[test]
 fn f32_twins_agree_with_f64_twins() {
-    check_all("f32 twins", Case::on_twin::<f32>);
+    check("f32 twins", all_cases(), Case::on_twin::<f32>);
 }
 
 #[test]
 fn the_cpu_device_agrees_with_twins() {
-    check_all("CPU device", on_cpu);
+    check("CPU device", all_cases(), |case| trial::run(case, &Device::Cpu).expect("runs"));
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::common::{DeviceArgs, note};
 use super::recording::{Part, check_unused, default_mixture, record_dataset};
+use crate::policy::{Noise, Policy, resolve_policy};
 use crate::sim::record::{self, Options};
 use crate::sim::rollout::Driver;
-use crate::sim::{self, Scripted};
-use crate::{Error, Result};
+use crate::sim::{self, Environment, Scripted, Spec};
+use crate::{Result, eval};
 
 /// Frames recorded where nothing else is said.
 const FRAMES: usize = 20_000;
@@ -31,7 +33,8 @@ pub struct Args {
     /// Another seed, other episodes; none is ever one of an evaluation's
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Who acts: expert, random or noop. The expert always labels
+    /// Who acts: expert, random, noop, or a learner, by a built-in name or its folder (DAgger). The expert
+    /// always labels
     #[arg(long, alias = "policy-path")]
     policy: Option<String>,
     /// Standard deviation of the noise on executed actions, in action units; labels stay clean
@@ -46,7 +49,7 @@ pub struct Args {
     /// Where episodes begin: as the environment resets, or anywhere
     #[arg(long, value_enum)]
     start: Option<Start>,
-    /// Longest episode, in steps [default: 1000, with noise 100]
+    /// Longest episode, in steps [default: 1000 for the expert without noise, else the environment's horizon]
     #[arg(long)]
     max_steps: Option<usize>,
     /// Record a mixture instead: a quarter plain, a quarter noisy, half noisy from wide starts. It is what
@@ -57,6 +60,8 @@ pub struct Args {
         conflicts_with_all = ["episodes", "policy", "execution_noise", "start", "max_steps"]
     )]
     mixture: Option<Mixture>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,15 +78,17 @@ enum Mixture {
 /// Records a dataset.
 ///
 /// # Errors
-/// If a flag makes no sense, the folder is in use, or the disk refuses.
+/// If a flag makes no sense, the folder is in use, a policy cannot be loaded, or the disk refuses.
 pub fn run(args: Args) -> Result<()> {
     let environment = sim::make(&args.env)?;
     let root = args.output_dir.clone().unwrap_or_else(|| ["outputs", "data", &args.env].iter().collect());
     check_unused(&root)?;
+    let mut actor;
     let parts = if args.is_mixture() {
         default_mixture(environment.spec(), args.max_frames.unwrap_or(FRAMES))
     } else {
-        vec![args.part()?]
+        actor = args.actor()?;
+        vec![Part { options: args.options(environment.spec()), driver: actor.driver(environment.as_ref())? }]
     };
     let summary = record_dataset(&root, environment.as_ref(), parts, args.seed)?;
     println!(
@@ -105,14 +112,20 @@ impl Args {
         self.mixture.is_some() || !single
     }
 
-    /// The one part that the flags describe.
-    fn part(&self) -> Result<Part<'static>> {
-        let max_frames = self.max_frames.or(if self.episodes.is_none() { Some(FRAMES) } else { None });
+    /// How the one part that the flags describe is recorded.
+    fn options(&self, spec: &Spec) -> Options {
+        let defaults = Options::default();
         let noise = self.execution_noise.unwrap_or(0.0);
-        let options = Options {
+        // The expert alone always arrives; with others an episode may never end.
+        let expert_alone = noise == 0.0 && self.policy() == "expert";
+        Options {
             episodes: self.episodes,
-            max_frames,
-            max_steps: self.max_steps.unwrap_or(if noise > 0.0 { 100 } else { Options::default().max_steps }),
+            max_frames: if self.episodes.is_none() {
+                self.max_frames.or(Some(FRAMES))
+            } else {
+                self.max_frames
+            },
+            max_steps: self.max_steps.unwrap_or(if expert_alone { defaults.max_steps } else { spec.horizon }),
             noise,
             noise_varies: self.vary_noise,
             noisy_share: self.noisy_share.unwrap_or(1.0),
@@ -120,19 +133,37 @@ impl Args {
                 Some(Start::Wide) => record::Start::Wide,
                 _ => record::Start::Reset,
             },
-            ..Options::default()
-        };
-        Ok(Part { options, driver: driver(self.policy.as_deref().unwrap_or("expert"), self.seed)? })
+            ..defaults
+        }
+    }
+
+    fn policy(&self) -> &str {
+        self.policy.as_deref().unwrap_or("expert")
+    }
+
+    fn actor(&self) -> Result<Actor> {
+        if let Some(rule) = Scripted::named(self.policy(), self.seed) {
+            return Ok(Actor::Rule(rule));
+        }
+        let pretrained = resolve_policy(self.policy())?;
+        pretrained.notes.iter().for_each(note);
+        let mut policy = Policy::from_parts(pretrained, &self.device.open()?)?;
+        policy.set_noise(Noise::Seeded(self.seed));
+        Ok(Actor::Learner(Box::new(policy)))
     }
 }
 
 /// Who acts.
-fn driver(policy: &str, seed: u64) -> Result<Box<Driver<'static>>> {
-    match Scripted::named(policy, seed) {
-        Some(rule) => Ok(rule.driver()),
-        None => Err(Error::input(format!(
-            "--policy {policy}: known are {}; a learner cannot drive a recording yet",
-            Scripted::NAMES.join(", ")
-        ))),
+enum Actor {
+    Rule(Scripted),
+    Learner(Box<Policy>),
+}
+
+impl Actor {
+    fn driver(&mut self, environment: &dyn Environment) -> Result<Box<Driver<'_>>> {
+        match self {
+            Self::Rule(rule) => Ok(rule.driver()),
+            Self::Learner(policy) => eval::driver(environment, policy),
+        }
     }
 }

@@ -74,3 +74,16 @@ pub fn print_profile(program: &Program) -> Result<()> {
     println!("{total:9.3} ms in all; {} of the launches wait for an earlier one", program.barriers());
     Ok(())
 }
+
+/// Rows under one another, columns aligned, a line each.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: Vec<usize> =
+        (0..N).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}

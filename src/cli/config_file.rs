@@ -109,23 +109,27 @@ fn given(argument: &Arg, own: &[OsString]) -> bool {
 fn push(argument: &Arg, flag: &str, value: &Value, to: &mut Vec<OsString>) -> Result<()> {
     let wrong = |what: &str| Error::input(format!("is {value}: {what}"));
     if !argument.get_action().takes_values() {
-        return match value {
-            Value::Boolean(true) => Ok(to.push(format!("--{flag}").into())),
-            Value::Boolean(false) => Ok(()),
-            _ => Err(wrong("use true or false")),
-        };
+        match value {
+            Value::Boolean(true) => to.push(format!("--{flag}").into()),
+            Value::Boolean(false) => {}
+            _ => return Err(wrong("use true or false")),
+        }
+        return Ok(());
     }
     match value {
-        Value::Array(values) => values.iter().try_for_each(|value| push(argument, flag, value, to)),
-        Value::Table(table) => table.iter().try_for_each(|(key, value)| {
-            let value = scalar(value).ok_or_else(|| wrong("nest no tables"))?;
-            Ok(to.push(format!("--{flag}={key}={value}").into()))
-        }),
+        Value::Array(values) => values.iter().try_for_each(|value| push(argument, flag, value, to))?,
+        Value::Table(table) => {
+            for (key, value) in table {
+                let value = scalar(value).ok_or_else(|| wrong("nest no tables"))?;
+                to.push(format!("--{flag}={key}={value}").into());
+            }
+        }
         value => {
             let value = scalar(value).ok_or_else(|| wrong("use text, a number, a list or a table"))?;
-            Ok(to.push(format!("--{flag}={value}").into()))
+            to.push(format!("--{flag}={value}").into());
         }
     }
+    Ok(())
 }
 
 fn scalar(value: &Value) -> Option<String> {

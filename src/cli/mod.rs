@@ -53,6 +53,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    stop_quietly_when_nobody_reads();
     let arguments = common::arguments(std::env::args_os());
     let arguments = match config_file::with_file(&Cli::command(), arguments) {
         Ok(arguments) => arguments,
@@ -70,6 +71,15 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// `flowgpu inspect … | head` closes the pipe that `println!` writes to, which then panics: that is no error.
+fn stop_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| match info.payload_as_str() {
+        Some(what) if what.starts_with("failed printing to std") => std::process::exit(1),
+        _ => usual(info),
+    }));
 }
 
 fn fail(error: &Error) -> ExitCode {

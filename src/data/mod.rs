@@ -22,6 +22,8 @@ mod info;
 #[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
+mod overview;
+#[cfg(feature = "data")]
 mod split;
 mod stats;
 #[cfg(feature = "data")]
@@ -40,6 +42,7 @@ pub use {
     episodes::Episode,
     info::Info,
     loader::{Batch, Loader},
+    overview::Overview,
     split::{Sampler, Split, split_episodes},
     window::{Padding, Windows},
     writer::DatasetWriter,
