@@ -134,6 +134,25 @@ fn one_seed_gives_one_chunk() {
 }
 
 #[test]
+fn one_seed_gives_one_chunk_on_every_device() {
+    let on = |device: &str| {
+        let output = flowgpu(&["sample", "--steps", "3", "--json", "--device", device]);
+        let json: Option<Value> =
+            output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())?;
+        Some(numbers(&json.expect("one object")["actions_normalized"]))
+    };
+    let reference = on("oracle").expect("needs no driver");
+    let gpu = on("gpu");
+    if gpu.is_none() {
+        eprintln!("no GPU here, not even a software one: not compared");
+    }
+    for chunk in [on("cpu"), gpu].into_iter().flatten() {
+        assert_eq!(chunk.len(), reference.len());
+        assert!(chunk.iter().zip(&reference).all(|(a, b)| (a - b).abs() < 1e-4), "{chunk:?}\n{reference:?}");
+    }
+}
+
+#[test]
 fn what_is_written_can_be_read_and_its_noise_gives_it_again() {
     let desk = Desk::new(1);
     let (tensors, text, plot) =

@@ -1,7 +1,9 @@
 //! `flowgpu eval`: a policy or a rule in closed loop.
 
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -72,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
         }
         None => {
             let mut policy = policy(&args)?;
-            let report = eval::evaluate(environment.as_ref(), &mut policy, options)?;
+            let report = eval::evaluate_watched(environment.as_ref(), &mut policy, options, &mut progress())?;
             (report, Some((policy.config().flow.num_steps, policy.device().to_string())))
         }
     };
@@ -106,6 +108,21 @@ fn policy(args: &Args) -> Result<Policy> {
         NoiseKind::Zero => Noise::Zero,
     });
     Ok(policy)
+}
+
+/// Says on stderr how far an evaluation is: in place on a terminal, elsewhere as a line now and then.
+fn progress() -> impl FnMut(usize, usize) {
+    let terminal = io::stderr().is_terminal();
+    let pause = Duration::from_millis(if terminal { 200 } else { 30_000 });
+    let mut told = Instant::now();
+    move |steps, running| {
+        if told.elapsed() >= pause {
+            told = Instant::now();
+            let line = format!("step {steps}: {running} episodes running");
+            // The line is left by a return, so that whatever comes next is written over it.
+            if terminal { eprint!("{line:<40}\r") } else { note(line) }
+        }
+    }
 }
 
 /// A table for people, to the digits of the published one.

@@ -56,7 +56,7 @@ pub struct Policy {
     pub(super) bank: Bank,
     normalizer: Normalizer,
     /// The one used last is the last.
-    programs: Vec<Sampler>,
+    pub(super) programs: Vec<Sampler>,
     usage: Usage,
     pub(super) noise: Noise,
     pub(super) episodes: Episodes,
