@@ -16,9 +16,9 @@ use flowgpu::kernels::check::Distance;
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
 use flowgpu::nn::{Norm, Projection};
-use flowgpu::policy::{Config, Network};
+use flowgpu::policy::{Config, Images, Network};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, Purpose, StepInputs, StepShape, TrainStep, loss_weights};
+use flowgpu::train::{Purpose, StepInputs, StepShape, TrainStep, loss_weights};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));

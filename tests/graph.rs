@@ -13,9 +13,9 @@ use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Place, Plan, Set};
 use flowgpu::nn::Projection;
 use flowgpu::policy::presets::preset;
-use flowgpu::policy::{Config, Network, Sampler, SamplerShape};
+use flowgpu::policy::{Config, Images, Network, Sampler, SamplerShape};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, Purpose, StepInputs, StepReport, StepShape, TrainStep, Update};
+use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));

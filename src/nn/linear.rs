@@ -3,7 +3,7 @@
 use crate::graph::ops::Linear;
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 
-/// y = x Wᵀ + b, `{name}.weight` [out, in] and `{name}.bias` [out].
+/// y = x Wᵀ + b, `{name}.weight` [out, in] and `{name}.bias` `[out]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Projection {
     /// W.
@@ -30,7 +30,7 @@ impl Projection {
     }
 }
 
-/// Layer norm, `{name}.weight` [d] and `{name}.bias` [d].
+/// Layer norm, `{name}.weight` `[d]` and `{name}.bias` `[d]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm {
     gamma: ParamId,

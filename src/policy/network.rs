@@ -32,7 +32,7 @@ impl Network {
         network.encode(graph, images)
     }
 
-    /// The velocity [B·H, A] at x [B, H, A] and times [B] or [B, H].
+    /// The velocity [B·H, A] at x [B, H, A] and times `[B]` or [B, H].
     pub fn velocity(&self, graph: &mut Graph, memory: &Memory, x: Value, t: Value) -> Value {
         let Self::PatchDecoder(network) = self;
         network.velocity(graph, memory, x, t)

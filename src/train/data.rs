@@ -18,7 +18,7 @@ pub struct Prepared {
     pub actions: Vec<f32>,
     /// [B, H, A].
     pub noise: Vec<f32>,
-    /// [B].
+    /// `[B]`.
     pub times: Vec<f32>,
     /// [B, H].
     pub weights: Vec<f32>,

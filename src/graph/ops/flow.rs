@@ -29,7 +29,7 @@ impl Graph {
         y
     }
 
-    /// The point x_t on the path between noise and actions [B, H, A] at times [B] or [B, H], and its velocity.
+    /// The point x_t on the path between noise and actions [B, H, A] at times `[B]` or [B, H], and its velocity.
     pub fn flow_path(&mut self, noise: Value, actions: Value, t: Value, noise_at: u32) -> (Value, Value) {
         let shape = self.shape(actions).to_vec();
         let (x, v) = (self.temporary(&shape), self.temporary(&shape));

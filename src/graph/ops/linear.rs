@@ -20,7 +20,7 @@ pub struct Residual {
 /// b.
 #[derive(Debug, Clone, Copy)]
 pub enum Bias {
-    /// A parameter [out], of which the run of the weight's rows is used.
+    /// A parameter `[out]`, of which the run of the weight's rows is used.
     Param(ParamId),
     /// A run of a table of biases, from element `first` on; inference only.
     Row {
@@ -32,7 +32,7 @@ pub enum Bias {
 }
 
 /// A linear layer's application. `x` is [.., in]; the weight is [out, in] as PyTorch stores it, of which the
-/// rows in `outputs` are used, and the same run of the bias [out].
+/// rows in `outputs` are used, and the same run of the bias `[out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// Input.
