@@ -11,9 +11,9 @@ use std::time::Instant;
 use flowgpu::graph::{Bank, Device};
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
-use flowgpu::policy::{Network, Sampler, SamplerShape, presets::preset};
+use flowgpu::policy::{Images, Network, Sampler, SamplerShape, presets::preset};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Images, Purpose, StepInputs, StepShape, TrainStep, Update};
+use flowgpu::train::{Purpose, StepInputs, StepShape, TrainStep, Update};
 use flowgpu::{Error, Result};
 
 const HYPER: Hyper =

@@ -1,15 +1,216 @@
-//! `flowgpu sample`.
+//! `flowgpu sample`: one observation in, one chunk of actions out.
 
+mod inputs;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::common::{DeviceArgs, note, print_profile};
+use crate::policy::tensors::to_safetensors;
+use crate::policy::{Chunk, Noise, Objective, Observations, Policy, resolve_policy};
+use crate::report::path::{SolverPath, noise_to_action};
 use crate::{Error, Result};
+use inputs::Inputs;
 
-/// Flags of the subcommand.
+/// Samples printed as tables at most.
+const SHOWN: usize = 4;
+
+/// Flags of the subcommand. With none, the built-in policy sees the first frame of pursuit's episode 42.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A built-in policy, or a pretrained_model, checkpoint or run folder
+    #[arg(long, alias = "policy-path", value_name = "NAME|DIR", default_value = "pursuit")]
+    policy: String,
+    /// Solver steps [default: the policy's]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// The policy sees the first frame of pursuit's episode S
+    #[arg(long, value_name = "S", default_value_t = 42, conflicts_with_all = ["dataset_root", "observations"])]
+    env_seed: u64,
+    /// The policy sees a frame of this dataset
+    #[arg(long, value_name = "DIR", conflicts_with = "observations")]
+    dataset_root: Option<PathBuf>,
+    /// Which frame, counted from 0
+    #[arg(long, value_name = "I", default_value_t = 0, requires = "dataset_root")]
+    frame: usize,
+    /// The policy sees what this safetensors file holds under the names of its input features
+    #[arg(long, value_name = "FILE")]
+    observations: Option<PathBuf>,
+    /// seeded, zero, or a safetensors file with `noise` [B, H, A], normalised
+    #[arg(long, value_name = "seeded|zero|FILE", default_value = "seeded")]
+    noise: String,
+    /// Another seed, other noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Writes `actions` and `actions_normalized` [B, H, A] as .safetensors or .json
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Draws the way from noise to action as a PNG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Prints one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    /// Prints where the time goes, kernel by kernel
+    #[arg(long, conflicts_with = "json")]
+    profile: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
 
-/// Runs it.
+/// What a chunk is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Safetensors,
+    Json,
+}
+
+/// Samples.
 ///
 /// # Errors
-/// Not yet.
-pub fn run(_: Args) -> Result<()> {
-    Err(Error::failure("not there yet"))
+/// If the policy or an input is of no use, a file cannot be written, or the device fails.
+pub fn run(args: Args) -> Result<()> {
+    let out = args.out.as_deref().map(|file| Ok((file, Format::of(file)?))).transpose()?;
+    let pretrained = resolve_policy(&args.policy)?;
+    pretrained.notes.iter().for_each(note);
+    let mut policy = Policy::from_parts(pretrained, &args.device.open()?)?;
+    args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
+    let inputs = match (&args.observations, &args.dataset_root) {
+        (Some(file), _) => inputs::from_file(&policy, file)?,
+        (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame)?,
+        (None, None) => inputs::from_environment(&policy, args.env_seed)?,
+    };
+    let noise = args.noise(&policy, inputs.batch)?;
+    let observations = Observations { images: inputs.images.images() };
+
+    let start = Instant::now();
+    let chunk = policy.predict_chunk(&observations, &noise)?;
+    let first_ms = milliseconds(start);
+    let start = Instant::now();
+    policy.predict_chunk(&observations, &noise)?;
+    let ms = milliseconds(start);
+
+    let shape = [inputs.batch, policy.config().chunk_size, policy.config().action().1];
+    if args.json {
+        let mut json = json!({
+            "policy": args.policy,
+            "device": policy.device().to_string(),
+            "solver_steps": policy.config().flow.num_steps,
+            "first_ms": first_ms,
+            "ms": ms,
+        });
+        (json["actions"], json["actions_normalized"]) =
+            (nested(&chunk.actions, &shape), nested(&chunk.normalized, &shape));
+        println!("{json}");
+    } else {
+        print(&args.policy, &policy, &inputs, &chunk);
+        println!("{ms:.2} ms; the first time, with compiling, {first_ms:.0} ms");
+    }
+    if args.profile {
+        policy.last_program().map_or(Ok(()), print_profile)?;
+    }
+    if let Some((file, format)) = out {
+        write(file, &format.encode(&chunk, &noise, &shape)?)?;
+    }
+    if let Some(file) = &args.plot {
+        let path = policy.predict_path(&observations, &noise)?;
+        write(file, &plot(&policy, &path, &inputs.names)?)?;
+    }
+    Ok(())
+}
+
+impl Args {
+    /// The noise [B, H, A] that the flags ask for.
+    fn noise(&self, policy: &Policy, batch: usize) -> Result<Vec<f32>> {
+        let kind = match self.noise.as_str() {
+            "seeded" => Noise::Seeded(self.seed),
+            "zero" => Noise::Zero,
+            file => return inputs::noise_from_file(policy, Path::new(file), batch),
+        };
+        let len = policy.config().chunk_size * policy.config().action().1;
+        Ok((0..batch).flat_map(|sample| kind.draw(sample, 0, len)).collect())
+    }
+}
+
+impl Format {
+    /// What a file's name asks for.
+    fn of(file: &Path) -> Result<Self> {
+        match file.extension().and_then(OsStr::to_str) {
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("json") => Ok(Self::Json),
+            _ => Err(Error::input(format!("--out {}: use .safetensors or .json", file.display()))),
+        }
+    }
+
+    fn encode(self, chunk: &Chunk, noise: &[f32], shape: &[usize]) -> Result<Vec<u8>> {
+        let tensors: [(&str, &[f32]); 3] =
+            [("actions", &chunk.actions), ("actions_normalized", &chunk.normalized), ("noise", noise)];
+        match self {
+            Self::Safetensors => {
+                to_safetensors(tensors.map(|(name, values)| (name.to_owned(), shape, values)))
+            }
+            Self::Json => {
+                let entry = |(name, values): (&str, &[f32])| (name.to_owned(), nested(values, shape));
+                Ok(Value::Object(tensors.map(entry).into_iter().collect()).to_string().into_bytes())
+            }
+        }
+    }
+}
+
+/// Values as lists of lists, as the shape says, each in the fewest digits that bring its f32 back.
+fn nested(values: &[f32], shape: &[usize]) -> Value {
+    match shape {
+        [] | [_] => values.iter().map(|value| json!(value.to_string().parse::<f64>().ok())).collect(),
+        [first, rest @ ..] => values.chunks(values.len() / first).map(|part| nested(part, rest)).collect(),
+    }
+}
+
+/// The chunks as tables for people.
+fn print(name: &str, policy: &Policy, inputs: &Inputs, chunk: &Chunk) {
+    let config = policy.config();
+    let (slots, dims) = (config.chunk_size, config.action().1);
+    let passes = match (config.objective, config.flow.num_steps) {
+        (Objective::Regression, _) => "one pass".to_owned(),
+        (Objective::Flow, 1) => "1 solver step".to_owned(),
+        (Objective::Flow, steps) => format!("{steps} solver steps"),
+    };
+    println!("policy {name} on {}: {} x {slots} actions, {passes}", policy.device(), inputs.batch);
+    let column = |i: usize| inputs.names.get(i).cloned().unwrap_or_else(|| format!("action {i}"));
+    for (sample, actions) in chunk.actions.chunks(slots * dims).enumerate().take(SHOWN) {
+        let title = if inputs.batch == 1 { String::new() } else { format!("#{sample}") };
+        println!("{title:<6}{}", (0..dims).map(|i| format!("{:>11}", column(i))).collect::<String>());
+        for (slot, action) in actions.chunks(dims).enumerate() {
+            println!("{slot:>6}{}", action.iter().map(|value| format!("{value:>11.4}")).collect::<String>());
+        }
+    }
+    if inputs.batch > SHOWN {
+        println!("... {} more: --out FILE keeps them all", inputs.batch - SHOWN);
+    }
+}
+
+/// The first sample's path as a PNG.
+fn plot(policy: &Policy, path: &[Vec<f32>], names: &[String]) -> Result<Vec<u8>> {
+    let config = policy.config();
+    let (slots, dim) = (config.chunk_size, config.action().1);
+    let values: Vec<f32> = path.iter().flat_map(|point| &point[..slots * dim]).copied().collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+    let (low, high) = policy.normalizer().bounds().map_or((vec![], vec![]), |(l, h)| (wide(l), wide(h)));
+    let title = format!("From noise to action, solver steps: {}", path.len() - 1);
+    let path = SolverPath { values: &values, slots, dim, names: &names, low: &low, high: &high };
+    noise_to_action(&title, &path)?.to_png()
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))?;
+    note(format!("wrote {}", file.display()));
+    Ok(())
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }

@@ -55,9 +55,29 @@ pub struct Report {
 /// If the policy does not fit the environment, there is no episode, the device fails, or an action is not finite:
 /// the error names step and episode.
 pub fn evaluate(environment: &dyn Environment, policy: &mut Policy, options: Options) -> Result<Report> {
+    evaluate_watched(environment, policy, options, &mut |_, _| ())
+}
+
+/// The same; after every step, `watch` is told the steps taken and the episodes that took the last one.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_watched(
+    environment: &dyn Environment,
+    policy: &mut Policy,
+    options: Options,
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<Report> {
     let before = policy.usage();
     let n_action_steps = policy.config().n_action_steps;
-    let report = evaluate_driver(environment, &mut *driver(environment, policy)?, options)?;
+    let mut decide = driver(environment, policy)?;
+    let mut watched = |turns: &[Turn<'_>]| {
+        let actions = decide(turns)?;
+        watch(turns.first().map_or(0, |turn| turn.step + 1), turns.len());
+        Ok(actions)
+    };
+    let report = evaluate_driver(environment, &mut watched, options)?;
+    drop(decide);
     let after = policy.usage();
     let usage = Usage { chunks: after.chunks - before.chunks, busy: after.busy - before.busy };
     Ok(Report { n_action_steps, usage: Some(usage), ..report })
@@ -121,7 +141,11 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
     }))
 }
 
-fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
+/// Checks that an environment shows what a policy sees, and takes what it decides.
+///
+/// # Errors
+/// Names the observation, or the widths of the actions.
+pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
     };

@@ -10,4 +10,4 @@ pub mod metrics;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
-pub use evaluate::{Options, Report, driver, evaluate, evaluate_driver};
+pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Graph, ParamId, Value};
 use crate::kernels::Set;
-use crate::kernels::add_rows::{AddInto, AddRows};
+use crate::kernels::add_rows::{AddInto, AddRows, ReduceRows};
 
 /// What an op leaves behind for the backward pass.
 pub(super) trait Backward {
@@ -23,13 +23,16 @@ impl Graph {
     }
 
     /// Appends the backward pass of everything that led to `value`, whose own gradient is `upstream`.
-    /// Parameter gradients end up in [`Set::Gradients`].
+    /// Parameter gradients end up in [`Set::Gradients`], zeros where nothing leads from a parameter to `value`.
     ///
     /// # Panics
-    /// If the graph was not built for training, or the shapes differ.
+    /// If the graph was not built for training, the shapes differ, or this was done before: ops that two losses
+    /// share could not know which is meant.
     pub fn differentiate(&mut self, value: Value, upstream: Value) {
         assert!(self.training.is_some(), "this graph was built for inference");
         assert_eq!(self.len(value), self.len(upstream), "a gradient has its value's shape");
+        assert!(!self.differentiated, "a graph is differentiated once: add the losses up");
+        self.differentiated = true;
         self.add_gradient(value, upstream);
         let ops = std::mem::take(&mut self.backward);
         for op in ops.iter().rev() {
@@ -37,9 +40,16 @@ impl Graph {
                 op.backward(self, upstream);
             }
         }
+        let all: Vec<_> = self.params.iter().map(|(id, param)| (id, param.len)).collect();
+        for (id, len) in all {
+            let target = self.in_set(Set::Gradients, id);
+            for gap in self.unwritten(id, 0..len) {
+                self.zero(target, gap);
+            }
+        }
     }
 
-    /// The gradient of a value, after [`Graph::differentiate`].
+    /// The gradient of a value, after [`Graph::differentiate`]; that of a parameter is in [`Set::Gradients`].
     pub fn gradient(&self, value: Value) -> Option<Value> {
         self.gradients.get(&value).copied()
     }
@@ -49,6 +59,12 @@ impl Graph {
     pub(super) fn add_gradient(&mut self, value: Value, term: Value) {
         if !self.needs_grad(value) {
             return;
+        }
+        if let Some(id) = self.param_of(value) {
+            let len = self.len(value);
+            return self.parameter_gradient(id, 0..len, |graph, target| {
+                graph.launch(ReduceRows::all(1, len), &[Some(term)], &[target]);
+            });
         }
         let sum = match self.gradients.get(&value).copied() {
             None => term,
@@ -64,17 +80,20 @@ impl Graph {
     }
 
     /// The gradient a value has so far, to be passed to a launch that adds its own term to it; the caller
-    /// must store the sum with [`Graph::set_gradient`].
+    /// must store the sum with [`Graph::set_gradient`]. Of a parameter there is none.
     pub(super) fn gradient_so_far(&self, value: Value) -> Option<Value> {
         self.gradients.get(&value).copied()
     }
 
     /// Replaces a value's gradient by a sum that includes it.
     pub(super) fn set_gradient(&mut self, value: Value, sum: Value) {
+        if self.param_of(value).is_some() {
+            return self.add_gradient(value, sum);
+        }
         self.gradients.insert(value, sum);
     }
 
-    /// Lets `write` append the launch that makes a run of a parameter's gradient. Where that run was written
+    /// Lets `write` append the launch that makes a run of a parameter's gradient. Where some of that run was written
     /// before (a parameter used twice), the launch writes to a temporary that is added.
     pub(super) fn parameter_gradient(
         &mut self,
@@ -83,16 +102,36 @@ impl Graph {
         write: impl FnOnce(&mut Graph, Value),
     ) {
         let target = self.in_set(Set::Gradients, id);
-        let overlaps =
-            |(other, at): &(ParamId, Range<usize>)| *other == id && at.start < run.end && run.start < at.end;
-        if !self.written.iter().any(overlaps) {
-            self.written.push((id, run));
+        let gaps = self.unwritten(id, run.clone());
+        self.written.extend(gaps.iter().map(|gap| (id, gap.clone())));
+        if gaps == [run.clone()] {
             return write(self, target);
         }
         let shape = self.params.get(id).shape.clone();
         let term = self.temporary(&shape);
         write(self, term);
+        for gap in gaps {
+            // What the run of the program before this one left there must go.
+            self.zero(target, gap);
+        }
         let (start, len) = (run.start, run.len());
         self.launch(AddInto { offset: start, len }, &[Some(term)], &[target]);
+    }
+
+    /// Appends the launch that fills a run of a value with zeros: a sum of no rows.
+    pub(super) fn zero(&mut self, value: Value, run: Range<usize>) {
+        let kernel = ReduceRows { offset: run.start, ..ReduceRows::all(0, run.len()) };
+        self.launch(kernel, &[None], &[value]);
+    }
+
+    /// The parts of a run of a parameter's gradient that no launch has written yet.
+    fn unwritten(&self, id: ParamId, run: Range<usize>) -> Vec<Range<usize>> {
+        let mut gaps = vec![run];
+        for (_, done) in self.written.iter().filter(|(other, _)| *other == id) {
+            let around =
+                |gap: Range<usize>| [gap.start..gap.end.min(done.start), gap.start.max(done.end)..gap.end];
+            gaps = gaps.into_iter().flat_map(around).filter(|gap| !gap.is_empty()).collect();
+        }
+        gaps
     }
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Graph, Home, Params};
+use super::{Graph, Home, Param, Params};
 use crate::gpu::{self, Checks, Choice, Gpu};
-use crate::kernels::{Dtype, Place, Set};
+use crate::kernels::{Dtype, Float, Place, Set};
 use crate::{Error, Result, cpu};
 
 /// What runs a program.
@@ -138,25 +138,41 @@ impl Bank {
             (Sets::Gpu(bank), Device::Gpu(gpu)) => {
                 bank[&set].iter().map(|buffer| gpu.read(buffer, 0, buffer.len)).collect::<Result<_>>()?
             }
-            (Sets::Oracle(bank), _) => {
-                let narrow = |(buffer, &len): (&cpu::Buffer<f64>, _)| {
-                    buffer.floats(0, len).into_iter().map(|v| v as f32).collect()
-                };
-                bank[&set].iter().zip(self.params.shards()).map(narrow).collect()
+            (Sets::Cpu(bank), _) => self.shards_of(&bank[&set]),
+            (Sets::Oracle(_), _) => {
+                let narrow = |wide: Vec<f64>| wide.into_iter().map(|v| v as f32).collect();
+                return Ok(self.read_wide(set)?.into_iter().map(narrow).collect());
             }
-            (Sets::Cpu(bank), _) => bank[&set]
-                .iter()
-                .zip(self.params.shards())
-                .map(|(buffer, &len)| buffer.floats(0, len))
-                .collect(),
             (Sets::Gpu(_), _) => return Err(Error::failure("a bank of GPU buffers without its GPU")),
         };
-        let run = |param: &super::Param| shards[param.shard][param.offset..param.offset + param.len].to_vec();
-        Ok(self.params.iter().map(|(_, param)| run(param)).collect())
+        Ok(self.by_parameter(&shards))
+    }
+
+    /// Reads a whole set in the device's own precision.
+    ///
+    /// # Errors
+    /// If the GPU was lost.
+    pub fn read_wide(&self, set: Set) -> Result<Vec<Vec<f64>>> {
+        match &self.sets {
+            Sets::Oracle(bank) => Ok(self.by_parameter(&self.shards_of(&bank[&set]))),
+            _ => {
+                let widen = |narrow: Vec<f32>| narrow.into_iter().map(f64::from).collect();
+                Ok(self.read(set)?.into_iter().map(widen).collect())
+            }
+        }
+    }
+
+    fn shards_of<T: Float>(&self, buffers: &[cpu::Buffer<T>]) -> Vec<Vec<T>> {
+        buffers.iter().zip(self.params.shards()).map(|(buffer, &len)| buffer.floats(0, len)).collect()
+    }
+
+    fn by_parameter<T: Copy>(&self, shards: &[Vec<T>]) -> Vec<Vec<T>> {
+        let run = |param: &Param| shards[param.shard][param.offset..param.offset + param.len].to_vec();
+        self.params.iter().map(|(_, param)| run(param)).collect()
     }
 }
 
-fn zeros<T: crate::kernels::Float>(sets: &[Set], shards: &[usize]) -> cpu::Bank<T> {
+fn zeros<T: Float>(sets: &[Set], shards: &[usize]) -> cpu::Bank<T> {
     let buffers = || shards.iter().map(|&len| cpu::Buffer::zeros(Dtype::F32, len)).collect();
     sets.iter().map(|set| (*set, buffers())).collect()
 }
@@ -178,6 +194,7 @@ enum Body {
 #[derive(Clone, Copy)]
 struct Named {
     slot: usize,
+    offset: usize,
     dtype: Dtype,
     len: usize,
 }
@@ -188,7 +205,7 @@ impl Program {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(graph: &Graph, bank: &Bank) -> Result<Self> {
-        let planned = graph.plan();
+        let planned = graph.plan(true);
         let body = match &bank.sets {
             Sets::Cpu(sets) => Body::Cpu(cpu::Program::new(&planned.plan, sets)?),
             Sets::Oracle(sets) => Body::Oracle(cpu::Program::new(&planned.plan, sets)?),
@@ -200,14 +217,17 @@ impl Program {
         let mut names = HashMap::new();
         for (name, &value) in &graph.names {
             if let Some(Place::Slot(slot)) = planned.places[value.0] {
-                let dtype = graph.values[value.0].dtype;
-                names.insert(name.clone(), Named { slot, dtype, len: graph.len(value) });
+                let info = &graph.values[value.0];
+                let offset = if let Home::View { offset, .. } = info.home { offset } else { 0 };
+                let named = Named { slot, offset, dtype: info.dtype, len: graph.len(value) };
+                names.insert(name.clone(), named);
             }
         }
         let program = Self { body, names, bytes: planned.plan.bytes(), barriers: planned.plan.barriers() };
         for (i, info) in graph.values.iter().enumerate() {
             if let (Home::Constant(values), Some(Place::Slot(slot))) = (&info.home, planned.places[i]) {
-                program.write_slot(Named { slot, dtype: Dtype::F32, len: values.len() }, 0, values);
+                let named = Named { slot, offset: 0, dtype: Dtype::F32, len: values.len() };
+                program.write_floats(named, values);
             }
         }
         Ok(program)
@@ -229,7 +249,7 @@ impl Program {
     /// If there is no such input, or the length differs.
     pub fn write(&self, name: &str, values: &[f32]) -> Result<()> {
         let named = self.named(name, Dtype::F32, values.len())?;
-        self.write_slot(named, 0, values);
+        self.write_floats(named, values);
         Ok(())
     }
 
@@ -300,9 +320,9 @@ impl Program {
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let named = self.find(name)?;
         match &self.body {
-            Body::Cpu(program) => Ok(program.slot(named.slot).floats(0, named.len)),
+            Body::Cpu(program) => Ok(program.slot(named.slot).floats(named.offset, named.len)),
             Body::Oracle(_) => Ok(self.read_wide(name)?.into_iter().map(|v| v as f32).collect()),
-            Body::Gpu(program) => program.gpu().read(program.slot(named.slot), 0, named.len),
+            Body::Gpu(program) => program.gpu().read(program.slot(named.slot), named.offset, named.len),
         }
     }
 
@@ -313,17 +333,18 @@ impl Program {
     pub fn read_wide(&self, name: &str) -> Result<Vec<f64>> {
         let named = self.find(name)?;
         match &self.body {
-            Body::Oracle(program) => Ok(program.slot(named.slot).floats(0, named.len)),
+            Body::Oracle(program) => Ok(program.slot(named.slot).floats(named.offset, named.len)),
             _ => Ok(self.read(name)?.into_iter().map(f64::from).collect()),
         }
     }
 
-    fn write_slot(&self, named: Named, offset: usize, values: &[f32]) {
+    fn write_floats(&self, named: Named, values: &[f32]) {
         match &self.body {
-            Body::Cpu(program) => program.slot(named.slot).write_floats(offset, values),
-            Body::Oracle(program) => program.slot(named.slot).write_floats(offset, values),
+            Body::Cpu(program) => program.slot(named.slot).write_floats(named.offset, values),
+            Body::Oracle(program) => program.slot(named.slot).write_floats(named.offset, values),
             Body::Gpu(program) => {
-                program.gpu().write(program.slot(named.slot), offset, bytemuck::cast_slice(values));
+                let bytes = bytemuck::cast_slice(values);
+                program.gpu().write(program.slot(named.slot), named.offset, bytes);
             }
         }
     }

@@ -77,6 +77,7 @@ pub struct Graph {
     names: HashMap<String, Value>,
     param_values: HashMap<(Set, ParamId), Value>,
     dropout_sites: u32,
+    differentiated: bool,
 }
 
 impl Graph {
@@ -93,6 +94,7 @@ impl Graph {
             names: HashMap::new(),
             param_values: HashMap::new(),
             dropout_sites: 0,
+            differentiated: false,
         }
     }
 
@@ -106,9 +108,14 @@ impl Graph {
         self.training
     }
 
-    /// A value that the host writes before each run, by name.
+    /// A value that the host writes before each run, by name; asked for again, the same one.
+    ///
+    /// # Panics
+    /// If it has another type or size than before.
     pub fn input(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Value {
         if let Some(&value) = self.names.get(name) {
+            let known = (self.values[value.0].dtype, self.len(value));
+            assert_eq!(known, (dtype, shape.iter().product()), "input {name} has one type and size");
             return value;
         }
         let value = self.add(shape, dtype, Home::Kept, false);

@@ -15,8 +15,22 @@ pub(super) struct Planned {
 }
 
 impl Graph {
-    /// Makes the plan.
-    pub(super) fn plan(&self) -> Planned {
+    /// The plan that a [`super::Program`] of this graph runs.
+    pub fn compile_plan(&self) -> Plan {
+        self.plan(true).plan
+    }
+
+    /// The same launches where every value has a buffer of its own: what the plan is checked against, and what
+    /// sharing saves.
+    pub fn plan_without_sharing(&self) -> Plan {
+        self.plan(false).plan
+    }
+
+    /// Makes the plan; temporaries share buffers if they may.
+    ///
+    /// # Panics
+    /// If a launch has two outputs, or an output and an input, in one buffer.
+    pub(super) fn plan(&self, share: bool) -> Planned {
         let mut last_use = vec![None; self.values.len()];
         for (i, launch) in self.launches.iter().enumerate() {
             for value in launch.inputs.iter().flatten().chain(&launch.outputs) {
@@ -56,6 +70,7 @@ impl Graph {
                     .collect(),
                 outputs: launch.outputs.iter().map(|value| self.binding(&planned, *value)).collect(),
             });
+            check(&planned.plan.steps[i]);
             let mut touched: Vec<Value> =
                 launch.inputs.iter().flatten().chain(&launch.outputs).copied().collect();
             touched.sort_unstable_by_key(|value| value.0);
@@ -65,6 +80,7 @@ impl Graph {
                 if let (true, Some(Place::Slot(slot)), Some(last)) =
                     (temporary, planned.places[value.0], last_use[value.0])
                     && last == i
+                    && share
                 {
                     free.push(slot);
                 }
@@ -80,6 +96,15 @@ impl Graph {
         };
         let place = planned.places[value.0].expect("a value is written before it is read");
         Binding { place, offset, len: self.len(value) }
+    }
+}
+
+/// No device can run a launch that writes a buffer which it binds twice.
+fn check(step: &Step) {
+    for (i, output) in step.outputs.iter().enumerate() {
+        let others = step.inputs.iter().chain(&step.outputs[..i]);
+        let shared = others.into_iter().any(|other| other.place == output.place);
+        assert!(!shared, "{} writes {:?}, which it binds twice", step.kernel, output.place);
     }
 }
 

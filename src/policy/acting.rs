@@ -128,7 +128,9 @@ mod tests {
     use super::*;
     use crate::graph::{Bank, Device};
     use crate::kernels::Set;
-    use crate::policy::{Chunk, Config, Network, Normalizer, Observations, Stats, presets::preset};
+    use crate::policy::{
+        Chunk, Config, Network, Normalizer, Objective, Observations, Stats, presets::preset,
+    };
 
     const FRAME: usize = 3 * 32 * 32;
 
@@ -137,7 +139,7 @@ mod tests {
         let mut json = preset("pursuit").expect("known").to_json();
         json["n_obs_steps"] = n_obs_steps.into();
         json["n_action_steps"] = n_action_steps.into();
-        json["d_model"] = 32.into();
+        (json["chunk_size"], json["d_model"]) = (8.into(), 32.into());
         json["input_features"]["observation.image"]["shape"] = serde_json::json!([3, 32, 32]);
         let config = Config::parse(&json.to_string()).expect("valid");
         let (network, params) = Network::new(&config);
@@ -232,6 +234,22 @@ mod tests {
         let floats: Vec<f32> = pictures.iter().map(|&v| f32::from(v) / 255.0).collect();
         let floats = predict(Images::Floats(&floats), &noise);
         assert_near(&batch, &floats);
+    }
+
+    #[test]
+    fn a_path_runs_from_the_noise_to_the_chunk() {
+        let mut policy = policy(1, 8);
+        let (picture, noise) = (frame(0, 0), Noise::Seeded(2).draw(0, 0, 16));
+        let observations = Observations { images: Images::Bytes(&picture) };
+        let chunk = policy.predict_chunk(&observations, &noise).expect("predicts");
+        let path = policy.predict_path(&observations, &noise).expect("predicts");
+        assert_eq!(path.len(), 4, "three steps");
+        let wide = |values: &[f32]| values.iter().map(|v| (v + 1.0) / 2.0 * 10.0 - 5.0).collect::<Vec<_>>();
+        assert_near(&path[0], &wide(&noise));
+        assert_near(&path[3], &wide(&chunk.normalized));
+        policy.config.objective = Objective::Regression;
+        policy.programs.clear();
+        assert_eq!(policy.predict_path(&observations, &noise).expect("predicts").len(), 2, "one pass");
     }
 
     #[test]

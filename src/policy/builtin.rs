@@ -1,7 +1,5 @@
 //! Policies by name: those inside the binary, and those in folders.
 
-use std::path::Path;
-
 use super::{Pretrained, resolve};
 use crate::{Error, Result};
 
@@ -13,13 +11,14 @@ macro_rules! pursuit {
     ($($name:literal),*) => { [$(($name, include_bytes!(concat!("../../weights/pursuit/", $name)).as_slice())),*] };
 }
 
-/// The policy that a name means: a built-in one, or a pretrained_model, checkpoint or run folder. Its `notes` say
-/// when a folder's averaged weights are taken, or another checkpoint than the last.
+/// The policy that a name means: a built-in one, or a pretrained_model, checkpoint or run folder. A built-in name
+/// comes first: `./pursuit` is a folder. Its `notes` say when a folder's averaged weights are taken, or another
+/// checkpoint than the last.
 ///
 /// # Errors
 /// If there is neither; the sentence says what there is. If a file is missing or damaged.
 pub fn resolve_policy(name_or_path: &str) -> Result<Pretrained> {
-    if name_or_path == "pursuit" && !Path::new(name_or_path).join("config.json").exists() {
+    if name_or_path == "pursuit" {
         let files = pursuit![
             "config.json",
             "model.safetensors",
@@ -40,4 +39,51 @@ pub fn resolve_policy(name_or_path: &str) -> Result<Pretrained> {
     }
     pretrained.notes.extend(found.warning);
     Ok(pretrained)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Network, Parts, presets::preset, save_pretrained};
+
+    #[test]
+    fn every_built_in_policy_is_whole() {
+        for name in BUILT_IN {
+            let mut built_in = resolve_policy(name).expect("embedded");
+            let (_, params) = Network::new(&built_in.config);
+            built_in.weights(&params).expect("fits its configuration");
+            let normalizer = built_in.normalizer().expect("has its statistics");
+            assert!(normalizer.bounds().is_some(), "{name} must stay inside its environment's bounds");
+            assert!(built_in.notes.is_empty(), "{:?}", built_in.notes);
+        }
+    }
+
+    #[test]
+    fn averaged_weights_are_taken_first_and_said_so() {
+        let run = tempfile::tempdir().expect("a folder");
+        let config = preset("pursuit").expect("known");
+        let (_, params) = Network::new(&config);
+        let values: Vec<Vec<f32>> = params.iter().map(|(id, _)| params.initial(id, 0)).collect();
+        let stats = resolve_policy("pursuit").expect("embedded").stats;
+        let parts =
+            Parts { config: &config, params: &params, values: &values, stats: &stats, train_config: None };
+        save_pretrained(run.path().join("pretrained_model"), &parts).expect("saved");
+        let found = |path: &std::path::Path| resolve_policy(&path.to_string_lossy()).expect("found").notes;
+        assert_eq!(found(run.path()), Vec::<String>::new());
+        save_pretrained(run.path().join("pretrained_model_ema"), &parts).expect("saved");
+        let notes = found(run.path());
+        assert!(notes.len() == 1 && notes[0].starts_with("taking the averaged weights in"), "{notes:?}");
+        assert_eq!(found(&run.path().join("pretrained_model")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_what_there_is() {
+        let error = resolve_policy("nobody").expect_err("neither name nor folder");
+        let told = error.to_string();
+        assert!(
+            told.starts_with("unknown policy `nobody`: built in are pursuit; nobody is no folder"),
+            "{told}"
+        );
+        assert_eq!(error.exit_code(), 2);
+    }
 }

@@ -49,7 +49,10 @@ impl Images<'_> {
     }
 
     /// A run of the values.
-    pub(super) fn part(&self, range: Range<usize>) -> Self {
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn part(&self, range: Range<usize>) -> Self {
         match self {
             Self::Bytes(values) => Images::Bytes(&values[range]),
             Self::Floats(values) => Images::Floats(&values[range]),
@@ -63,10 +66,12 @@ impl Images<'_> {
     }
 }
 
-/// Pictures that are kept.
+/// Pictures that are kept, `[.., 3, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Pixels {
+pub enum Pixels {
+    /// 0 to 255.
     Bytes(Vec<u8>),
+    /// 0 to 1.
     Floats(Vec<f32>),
 }
 
@@ -101,7 +106,7 @@ impl Pixels {
     }
 
     /// Forgets the first `count` values.
-    pub fn drop_first(&mut self, count: usize) {
+    pub(super) fn drop_first(&mut self, count: usize) {
         match self {
             Self::Bytes(values) => drop(values.drain(..count)),
             Self::Floats(values) => drop(values.drain(..count)),
@@ -109,7 +114,7 @@ impl Pixels {
     }
 
     /// Fills up with zeros to `len` values.
-    pub fn fill_up(&mut self, len: usize) {
+    pub(super) fn fill_up(&mut self, len: usize) {
         match self {
             Self::Bytes(values) => values.resize(len, 0),
             Self::Floats(values) => values.resize(len, 0.0),

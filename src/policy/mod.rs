@@ -26,12 +26,12 @@ pub use config::{
     ActionPadding, Config, Family, Feature, FeatureType, LossReduction, Normalization, Objective,
     PatchDecoderConfig,
 };
-pub use images::Images;
+pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};
 pub use network::Network;
 pub use normalize::{EPS, Normalizer};
 pub use patch_decoder::Memory;
-pub use policy::{Chunk, Observations, Policy, Profile, Usage};
+pub use policy::{Chunk, Observations, Policy, Usage};
 pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use sampler::{Sampler, SamplerShape};

@@ -1,7 +1,8 @@
 //! A policy at work: observations in, chunks of actions out, on any device. `acting.rs` executes them.
 //!
 //! Programs are compiled per batch size, number of solver steps and kind of picture, and the last few are kept.
-//! Batches are filled up to a power of two, 128 at most, so that a few programs serve every number of episodes.
+//! A batch has 128 samples at most. On a GPU, where compiling takes time, it is filled up to a power of two, so that a
+//! few programs serve every number of episodes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::images::Pixels;
 use super::{
     Config, Images, Network, Noise, Normalizer, Objective, Pretrained, Sampler, SamplerShape, resolve,
 };
-use crate::graph::{Bank, Device};
+use crate::graph::{Bank, Device, Program};
 use crate::kernels::Set;
 use crate::{Error, Result};
 
@@ -39,17 +40,6 @@ pub struct Chunk {
     pub normalized: Vec<f32>,
 }
 
-/// One sample taken apart.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// Time of each launch, in order, by its kernel's name.
-    pub launches: Vec<(&'static str, Duration)>,
-    /// Launches that wait for an earlier one.
-    pub barriers: usize,
-    /// Bytes of the program's own buffers.
-    pub bytes: usize,
-}
-
 /// Work done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -66,7 +56,7 @@ pub struct Policy {
     pub(super) bank: Bank,
     normalizer: Normalizer,
     /// The one used last is the last.
-    programs: Vec<Sampler>,
+    pub(super) programs: Vec<Sampler>,
     usage: Usage,
     pub(super) noise: Noise,
     pub(super) episodes: Episodes,
@@ -172,16 +162,9 @@ impl Policy {
         Ok(path)
     }
 
-    /// Runs one sample launch by launch.
-    ///
-    /// # Errors
-    /// As [`Self::predict_chunk`], or if the device cannot measure time.
-    pub fn profile(&mut self, observations: &Observations<'_>, noise: &[f32]) -> Result<Profile> {
-        // Fills the inputs, and warms up.
-        self.predict_chunk(observations, noise)?;
-        let program = self.programs.last().map(Sampler::program);
-        let program = program.ok_or_else(|| Error::failure("there is no program to profile"))?;
-        Ok(Profile { launches: program.profile()?, barriers: program.barriers(), bytes: program.bytes() })
+    /// The program that made the last batch of chunks, to be profiled: its inputs are still in it.
+    pub fn last_program(&self) -> Option<&Program> {
+        self.programs.last().map(Sampler::program)
     }
 
     /// Values of one frame: 3 · H · W.
@@ -245,7 +228,10 @@ impl Policy {
     /// [`Self::integrate`] for a batch that one program holds.
     fn run(&mut self, images: Images<'_>, noise: &[f32], batch: usize, path: bool) -> Result<Vec<Vec<f32>>> {
         let shape = SamplerShape {
-            batch: batch.next_power_of_two(),
+            batch: match self.bank.device() {
+                Device::Gpu(_) => batch.next_power_of_two(),
+                Device::Cpu | Device::Oracle => batch,
+            },
             steps: self.config.flow.num_steps,
             images: images.dtype(),
             path,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::{Images, Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
+use super::{Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
 use crate::fields::Fields;
 use crate::graph::{Bank, Device, Graph, Program};
 use crate::kernels::check::Distance;
 use crate::kernels::optimizer::Hyper;
 use crate::kernels::{Dtype, Set};
-use crate::policy::{Config, Network, Sampler, SamplerShape};
+use crate::policy::{Config, Images, Network, Sampler, SamplerShape};
 use crate::{Error, Result};
 
 /// Solver steps at most: a program holds every step's launches.

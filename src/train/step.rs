@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::graph::{Bank, Graph, Program, Training, Value};
 use crate::kernels::optimizer::{Adam, ClipScale, Hyper, SquaredNorm};
 use crate::kernels::{Dtype, Set};
-use crate::policy::{Config, Network, Objective};
+use crate::policy::{Config, Images, Network, Objective};
 use crate::{Error, Result};
 
 /// Which update follows the gradients.
@@ -41,36 +41,6 @@ pub struct StepInputs<'a> {
     pub times: &'a [f32],
     /// What each action step counts in the loss, [B, H]; see [`loss_weights`].
     pub weights: &'a [f32],
-}
-
-/// Images as a data set holds them, or as floats in [0, 1].
-#[derive(Debug, Clone, Copy)]
-pub enum Images<'a> {
-    /// Bytes.
-    Bytes(&'a [u8]),
-    /// Floats.
-    Floats(&'a [f32]),
-}
-
-impl Images<'_> {
-    /// What the program's image input must hold.
-    pub fn dtype(&self) -> Dtype {
-        match self {
-            Images::Bytes(_) => Dtype::U8,
-            Images::Floats(_) => Dtype::F32,
-        }
-    }
-
-    /// Writes them to a program.
-    ///
-    /// # Errors
-    /// If their number does not fit.
-    pub fn write(&self, program: &Program) -> Result<()> {
-        match self {
-            Images::Bytes(bytes) => program.write_bytes("images", bytes),
-            Images::Floats(floats) => program.write("images", floats),
-        }
-    }
 }
 
 /// What a step reports.

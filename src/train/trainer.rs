@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::data::{Prepared, TrainingData};
-use super::{
-    Images, OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update,
-};
+use super::{OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update};
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
-use crate::policy::{Config, Folder, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained};
+use crate::policy::{
+    Config, Folder, Images, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained,
+};
 use crate::{Error, Result};
 
 /// Validation batches: enough for two digits.

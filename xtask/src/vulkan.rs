@@ -1,81 +1,67 @@
-//! An adapter for the WGSL tests: the machine's own, or a software one.
+//! A Vulkan driver for the WGSL tests: found, or installed, or asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Failure, spelled, succeed};
+use super::run;
 
-const DEBIAN_PACKAGE: &str = "mesa-vulkan-drivers";
+/// What a person is to install where this program cannot.
+const ADVICE: &str =
+    "the WGSL tests need a Vulkan driver and there is none. Install the one of your GPU, or a \
+software one:
+  Debian, Ubuntu  apt-get install mesa-vulkan-drivers
+  Fedora          dnf install mesa-vulkan-drivers
+  Arch            pacman -S vulkan-swrast
+then run `cargo xtask test` again";
 
-/// Sees to it that there is an adapter, as `flowgpu devices` finds them.
-///
-/// Debian and Ubuntu get a software one, as root or where sudo asks for no password. Elsewhere the failure says
-/// what to install.
-pub fn ensure_adapter(program: &Path) -> Result<(), Failure> {
-    if has_adapter(program)? {
+/// Makes sure that there is a driver. Only Linux can lack one: macOS and Windows bring Metal and DX12.
+pub fn ensure() -> Result<(), String> {
+    if !cfg!(target_os = "linux") || is_there() {
         return Ok(());
     }
-    let install = install_by_hand();
-    if !cfg!(target_os = "linux") {
-        return Err(format!("no adapter was found, which the WGSL tests need: {install}"));
+    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
+    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
+        return Err(ADVICE.to_owned());
     }
-    let Some(privilege) = apt_privilege() else {
-        return Err(format!("no Vulkan adapter was found, which the WGSL tests need: {install}"));
+    println!("no Vulkan driver: installing mesa-vulkan-drivers");
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        if !root {
+            command.args(["-n", "apt-get"]);
+        }
+        run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+            .map_err(|e| format!("{e}\n{ADVICE}"))
     };
-    println!("no Vulkan adapter was found: installing {DEBIAN_PACKAGE}");
-    // Old lists may do: only the installation must succeed.
-    if let Err(failure) = succeed(&mut apt(privilege, &["update"])) {
-        println!("warning: {failure}");
+    // Package lists may be missing or stale; if they cannot be renewed, installing still may work.
+    if let Err(warning) = apt(&["update", "-qq"]) {
+        eprintln!("warning: {warning}");
     }
-    succeed(&mut apt(privilege, &["install", "--yes", DEBIAN_PACKAGE]))
-        .map_err(|failure| format!("{failure}; {install}"))?;
-    match has_adapter(program)? {
-        true => Ok(()),
-        false => Err(format!("{DEBIAN_PACKAGE} is installed, but `flowgpu devices` still lists no adapter")),
-    }
+    apt(&["install", "-y", "-qq", "mesa-vulkan-drivers"])?;
+    if is_there() { Ok(()) } else { Err(ADVICE.to_owned()) }
 }
 
-/// Whether `flowgpu devices` lists anything beside the CPU.
-fn has_adapter(program: &Path) -> Result<bool, Failure> {
+/// Whether a loader would find a driver: a description in one of its folders, and the loader itself.
+fn is_there() -> bool {
+    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
+    let mut folders: Vec<PathBuf> =
+        ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc"].iter().map(PathBuf::from).collect();
+    folders.extend(std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
+    let described = folders.iter().any(|folder| {
+        let Ok(entries) = folder.join("vulkan/icd.d").read_dir() else { return false };
+        entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
+    });
+    let loader = succeeds(
+        "sh",
+        &[
+            "-c",
+            "ldconfig -p 2>/dev/null | grep -q libvulkan.so.1 || /sbin/ldconfig -p | grep -q libvulkan.so.1",
+        ],
+    );
+    loader && (named || described)
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
-    command.arg("devices").stderr(Stdio::null());
-    let output = command.output().map_err(|e| format!("{} cannot be started: {e}", spelled(&command)))?;
-    if !output.status.success() {
-        return Err(format!("{} ended with {}", spelled(&command), output.status));
-    }
-    // A line of headings, a line for the CPU, a line for every adapter.
-    let list = String::from_utf8_lossy(&output.stdout);
-    print!("{list}");
-    Ok(list.lines().count() > 2)
-}
-
-/// What goes in front of `apt-get`: nothing as root, sudo where it asks for no password; none where neither helps.
-fn apt_privilege() -> Option<&'static [&'static str]> {
-    let quiet = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()
-    };
-    quiet("apt-get", &["--version"])?;
-    if quiet("id", &["-u"])?.stdout.trim_ascii() == b"0" {
-        return Some(&[]);
-    }
-    quiet("sudo", &["-n", "true"])?.status.success().then_some(&["sudo", "-n"])
-}
-
-fn apt(privilege: &[&str], arguments: &[&str]) -> Command {
-    let words = [privilege, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    command
-}
-
-/// What a person can do.
-fn install_by_hand() -> &'static str {
-    if cfg!(target_os = "linux") {
-        "install the Vulkan driver of your GPU, or a software one (Debian, Ubuntu: `sudo apt-get install \
-         mesa-vulkan-drivers`; Fedora: `sudo dnf install mesa-vulkan-drivers`; Arch: `sudo pacman -S \
-         vulkan-swrast`), and run this again"
-    } else {
-        "install the driver of your GPU, and run this again"
-    }
+    let quiet = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
 }

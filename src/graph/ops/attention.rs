@@ -73,8 +73,8 @@ impl Backward for AttentionBackward {
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         assert_eq!(self.k, self.v, "keys and values come from one projection");
         // Gradients lie where the projections' columns do; the launches fill disjoint columns.
-        let dq = graph.temporary_like(self.q);
-        let dkv = if self.k == self.q { dq } else { graph.temporary_like(self.k) };
+        let dq = self.gradient_of(graph, self.q);
+        let dkv = if self.k == self.q { dq } else { self.gradient_of(graph, self.k) };
         let control = self.kernel.dropout.map(|_| graph.control());
         let [q, k, v, o, lse] = [self.q, self.k, self.v, self.o, self.lse].map(Some);
         let inputs = [q, k, v, control, o, Some(upstream), lse];
@@ -87,5 +87,25 @@ impl Backward for AttentionBackward {
         if dkv != dq {
             graph.add_gradient(self.k, dkv);
         }
+    }
+}
+
+impl AttentionBackward {
+    /// A temporary for the gradient of a projection; zeros where it has columns that this attention does not read.
+    fn gradient_of(&self, graph: &mut Graph, projection: Value) -> Value {
+        let Attention { heads, head_width, q, k, v, .. } = self.kernel;
+        let width = heads * head_width;
+        let parts = [(self.q, q), (self.k, k), (self.v, v)];
+        let parts: Vec<Tokens> =
+            parts.into_iter().filter(|(value, _)| *value == projection).map(|(_, part)| part).collect();
+        for (i, part) in parts.iter().enumerate() {
+            let apart = parts[..i].iter().all(|other| other.offset.abs_diff(part.offset) >= width);
+            assert!(apart, "queries, keys and values are different columns");
+        }
+        let gradient = graph.temporary_like(projection);
+        if parts.len() * width < parts[0].stride {
+            graph.zero(gradient, 0..graph.len(gradient));
+        }
+        gradient
     }
 }

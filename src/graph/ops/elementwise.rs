@@ -29,7 +29,7 @@ impl Graph {
         assert_eq!(self.len(b), modulo * columns, "a broadcast sum's rows");
         let y = self.temporary(&[rows, columns]);
         self.launch(AddRows { rows, columns, div, modulo }, &[Some(x), Some(b)], &[y]);
-        self.record(AddRowsBackward { x, b, div, modulo, y });
+        self.record(AddRowsBackward { x, b, kernel: AddRows { rows, columns, div, modulo }, y });
         y
     }
 
@@ -61,12 +61,12 @@ impl Graph {
         self.input("control", Dtype::U32, &[4])
     }
 
-    /// Adds to a value's gradient what reached it through a broadcast.
-    pub(super) fn add_repeated_gradient(&mut self, value: Value, upstream: Value, div: usize, modulo: usize) {
+    /// Adds to the gradient of what `sum` repeated: `upstream` has the sum's rows, whatever shape it is noted with.
+    pub(super) fn add_repeated_gradient(&mut self, value: Value, upstream: Value, sum: &AddRows) {
         if !self.needs_grad(value) {
             return;
         }
-        let (rows, columns) = self.rows(upstream);
+        let &AddRows { rows, columns, div, modulo } = sum;
         if let Some(id) = self.param_of(value) {
             self.parameter_gradient(id, 0..modulo * columns, |graph, target| {
                 let reduce = ReduceRows { div, modulo, ..ReduceRows::all(rows, columns) };
@@ -103,8 +103,7 @@ impl Backward for ActivationBackward {
 struct AddRowsBackward {
     x: Value,
     b: Value,
-    div: usize,
-    modulo: usize,
+    kernel: AddRows,
     y: Value,
 }
 
@@ -115,7 +114,7 @@ impl Backward for AddRowsBackward {
 
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         graph.add_gradient(self.x, upstream);
-        graph.add_repeated_gradient(self.b, upstream, self.div, self.modulo);
+        graph.add_repeated_gradient(self.b, upstream, &self.kernel);
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::graph::backward::Backward;
 use crate::graph::{Graph, ParamId, Value};
 use crate::kernels::activation::Activation;
-use crate::kernels::add_rows::ReduceRows;
+use crate::kernels::add_rows::{AddRows, ReduceRows};
 use crate::kernels::matmul::{Matmul, Matrix};
 
 /// What a product adds at its end: `rows` rows that repeat.
@@ -116,13 +116,15 @@ impl Graph {
         };
         let residual = op.residual.map(|residual| residual.value);
         self.launch(kernel, &[Some(op.x), Some(weight), Some(bias), residual], &[y]);
-        self.record(LinearBackward { op, y });
+        self.record(LinearBackward { op, rows: m, inputs: k, y });
         y
     }
 }
 
 struct LinearBackward {
     op: Linear,
+    rows: usize,
+    inputs: usize,
     y: Value,
 }
 
@@ -133,10 +135,10 @@ impl Backward for LinearBackward {
 
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         let op = &self.op;
-        let (m, k) = graph.rows(op.x);
-        let n = op.outputs.len();
+        let (m, k, n) = (self.rows, self.inputs, op.outputs.len());
         if let Some(Residual { value, rows }) = op.residual {
-            graph.add_repeated_gradient(value, upstream, 1, rows);
+            let sum = AddRows { rows: m, columns: n, div: 1, modulo: rows };
+            graph.add_repeated_gradient(value, upstream, &sum);
         }
         let dy = match op.activation {
             Activation::None => upstream,

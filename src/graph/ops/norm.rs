@@ -16,13 +16,15 @@ impl Graph {
             &[Some(x), Some(gamma_value), Some(beta_value)],
             &[y, stats],
         );
-        self.record(NormBackward { x, gamma, beta, y, stats });
+        self.record(NormBackward { x, rows, columns, gamma, beta, y, stats });
         y
     }
 }
 
 struct NormBackward {
     x: Value,
+    rows: usize,
+    columns: usize,
     gamma: ParamId,
     beta: ParamId,
     y: Value,
@@ -35,7 +37,7 @@ impl Backward for NormBackward {
     }
 
     fn backward(&self, graph: &mut Graph, upstream: Value) {
-        let (rows, columns) = graph.rows(self.x);
+        let &Self { rows, columns, .. } = self;
         graph.parameter_gradient(self.gamma, 0..columns, |graph, d_gamma| {
             graph.parameter_gradient(self.beta, 0..columns, |graph, d_beta| {
                 graph.launch(
