@@ -33,19 +33,21 @@ class Arm:
 
     def __init__(self, name: str, command: list[str], request):
         self.name, self.request = name, request
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self.command, self.process = command, None
 
     def ask(self, case: tuple[str, int]) -> float | None:
         """Median milliseconds of one step or chunk; None if the arm cannot."""
+        if self.process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self.process = subprocess.Popen(self.command, text=True, **pipes)
         try:
             self.process.stdin.write(self.request(case) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             return None
-        return json.loads(line).get("median_ms") if line else None
+        answer = json.loads(line) if line else {}
+        return answer.get("median_ms", answer.get("ms_median"))
 
 
 def speed_binary() -> str:
@@ -56,8 +58,8 @@ def speed_binary() -> str:
     return next(m["executable"] for m in built if m.get("executable") and m["target"]["name"] == "speed")
 
 
-def arms() -> list[Arm]:
-    """Every arm that starts here."""
+def arms(wanted: str) -> list[Arm]:
+    """Every arm with `wanted` in its name."""
     binary = speed_binary()
 
     def ours(device: str):
@@ -67,12 +69,12 @@ def arms() -> list[Arm]:
     peer = [sys.executable, str(HERE / "torch_pursuit.py"), "serve", "--seconds", "1.5"]
     for variant in ("eager", "compiled"):
         found.append(Arm(f"PyTorch, {variant}", peer, lambda case, v=variant: f"{case[0]} {case[1]} {v}"))
-    return found
+    return [arm for arm in found if wanted in arm.name]
 
 
-def measure(rounds: int) -> dict[str, dict[tuple[str, int], list[float]]]:
+def measure(rounds: int, wanted: str) -> dict[str, dict[tuple[str, int], list[float]]]:
     """Rounds of medians of every arm and case."""
-    everyone = arms()
+    everyone = arms(wanted)
     figures = {arm.name: {case: [] for case in CASES} for arm in everyone}
     for case in CASES:
         for arm in everyone:  # compile and warm up
@@ -122,10 +124,11 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="arms with this in their name")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     where = machine()
-    figures = measure(arguments.rounds)
+    figures = measure(arguments.rounds, arguments.only)
     text = f"{where}; {arguments.rounds} rounds.\n\n{table(figures)}\n"
     print(text)
     if arguments.write:
