@@ -61,7 +61,7 @@ def arms() -> list[Arm]:
     binary = speed_binary()
 
     def ours(device: str):
-        return lambda case: f"{case[0]} {case[1]} {REPEATS[device].get(case, 3)}"
+        return lambda case: f"{case[0]} {case[1]} {REPEATS[device].get(case, 2)}"
 
     found = [Arm(f"flowgpu, {d}", [binary, "serve", d], ours(d)) for d in ("cpu", "gpu")]
     peer = [sys.executable, str(HERE / "torch_pursuit.py"), "serve", "--seconds", "1.5"]
@@ -80,8 +80,8 @@ def measure(rounds: int) -> dict[str, dict[tuple[str, int], list[float]]]:
                 print(f"skipped: {arm.name} cannot run {NAMES[case]}", file=sys.stderr)
         for turn in range(rounds):
             for arm in everyone:
-                # A software adapter takes seconds a step; three rounds show its size.
-                if arm.name == "flowgpu, gpu" and turn >= 3:
+                # A software adapter takes seconds a step; one round shows its size.
+                if arm.name == "flowgpu, gpu" and turn >= 1:
                     continue
                 if (median := arm.ask(case)) is not None:
                     figures[arm.name][case].append(median)

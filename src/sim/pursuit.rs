@@ -266,16 +266,4 @@ mod tests {
         assert!(arena.step(&[1.0, f64::NAN]).is_err());
         assert_eq!(arena, before);
     }
-
-    #[test]
-    #[ignore = "a measurement: prints microseconds per observation"]
-    fn speed_of_an_observation() {
-        let mut observation = Observation::default();
-        let arena = Pursuit::new(42);
-        let start = std::time::Instant::now();
-        for _ in 0..100_000 {
-            std::hint::black_box(&arena).observe(&mut observation);
-        }
-        println!("{:.2} us", start.elapsed().as_secs_f64() * 10.0);
-    }
 }
