@@ -206,6 +206,28 @@ fn devices_lists_the_cpu_and_an_adapter() {
     assert!(listed.contains(name), "{listed}");
 }
 
+/// Linux lets the loader's drivers be named; none is left then.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_an_adapter_there_is_the_cpu_and_advice() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowgpu"));
+        command.env("VK_DRIVER_FILES", "/nowhere.json").env("VK_ICD_FILENAMES", "/nowhere.json");
+        command.args(arguments).output().expect("the program starts")
+    };
+    let output = run(&["devices", "--json"]);
+    let devices: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(devices.as_array().map(Vec::len), Some(1), "{devices}");
+    for device in ["gpu", "llvmpipe"] {
+        let output = run(&["doctor", "--device", device]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("install a Vulkan driver") && error.contains("--device cpu"), "{error}");
+    }
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/masked.safetensors");
+    assert_eq!(run(&["verify", golden, "--device", "auto"]).status.code(), Some(0));
+}
+
 #[test]
 fn the_doctor_says_which_kernels_are_right() {
     let here = folder();
