@@ -81,8 +81,7 @@ fn dataset(dataset: &Overview) -> Shown {
             stats.iter().map(move |(name, stat)| (key.to_owned(), name.clone(), stat.values.clone()))
         })
         .collect();
-    let matters = |(key, ..): &&Statistic| key.starts_with("observation") || key.starts_with("action");
-    text += &statistics_text(statistics.iter().filter(matters));
+    text += &statistics_text(&statistics);
     let json = json!({
         "kind": "dataset", "path": dataset.root.display().to_string(), "format": info.codebase_version,
         "robot_type": info.robot_type, "fps": info.fps, "frames": info.total_frames,
@@ -111,7 +110,7 @@ fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
             Some((key.to_owned(), stat.to_owned(), values.iter().map(|&v| f64::from(v)).collect()))
         })
         .collect();
-    text += &statistics_text(statistics.iter());
+    text += &statistics_text(&statistics);
     let mut notes = pretrained.notes.clone();
     notes.extend(pretrained.check_against(&Network::new(&pretrained.config).1).err().map(|e| e.to_string()));
     notes.extend(pretrained.normalizer().err().map(|e| e.to_string()));
@@ -125,8 +124,10 @@ fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     Shown { text, json, notes }
 }
 
-fn statistics_text<'a>(statistics: impl Iterator<Item = &'a Statistic>) -> String {
-    let rows = statistics.map(|(key, name, values)| {
+/// Those of what a policy sees and does; counters and flags are left to `--json`.
+fn statistics_text(statistics: &[Statistic]) -> String {
+    let matters = |(key, ..): &&Statistic| key.starts_with("observation") || key.starts_with("action");
+    let rows = statistics.iter().filter(matters).map(|(key, name, values)| {
         let mut shown: Vec<String> = values.iter().take(SHOWN).map(|v| format!("{v:.4}")).collect();
         if values.len() > SHOWN {
             shown.push(format!("… {} in all", values.len()));
