@@ -21,7 +21,7 @@ struct Launch {
 static LAUNCHES: LazyLock<Vec<Launch>> = LazyLock::new(|| {
     let mut launches = BTreeMap::new();
     for case in all_cases() {
-        for class in [AdapterClass::Gpu, AdapterClass::Software] {
+        for class in [AdapterClass::Gpu, AdapterClass::Software, AdapterClass::SoftwareSubgroup] {
             let dispatch = case.kernel.dispatch(class);
             let key = format!("{} {:?}", dispatch.shader.name, dispatch.knobs);
             let (inputs, outputs) = (case.inputs.len(), case.outputs.len());
@@ -47,7 +47,10 @@ fn load(launch: &Launch) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
     let mut needs = Capabilities::default();
     needs.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16;"));
+    needs.set(Capabilities::SUBGROUP, text.contains("subgroup"));
     let info = Validator::new(ValidationFlags::all(), needs)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&text))?;
     let knobs = launch.dispatch.knobs.iter();

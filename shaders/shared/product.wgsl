@@ -14,13 +14,16 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [residual_rows, n]
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;   // m x n, strided
 
+fn residual_at(i: u32, j: u32) -> f32 {
+    if p.residual_rows == 0u { return 0.0; }
+    return residual[(i % p.residual_rows) * p.n + j];
+}
+
 // Stores R + alpha f(sum + bias) at (i, j) of one batch entry, where that lies inside C.
 fn finish(entry: u32, i: u32, j: u32, sum: f32) {
     if i >= p.m || j >= p.n { return; }
     var y = sum;
     if p.has_bias != 0u { y += bias[p.bias_offset + j]; }
-    y = p.alpha * activate(p.activation, y);
-    if p.residual_rows != 0u { y += residual[(i % p.residual_rows) * p.n + j]; }
+    y = residual_at(i, j) + p.alpha * activate(p.activation, y);
     c[p.c_offset + entry * p.c_batch + i * p.c_row + j] = y;
 }
-

@@ -52,12 +52,14 @@ pub fn run(args: Args) -> Result<()> {
     }
     let mut verdicts = Vec::new();
     try_all(&mut verdicts, &cases, device.clone(), &|| Device::open(&args.device))?;
-    if let Some(other) = trial::other_class(&device)? {
-        // What both classes share was tried on the first.
-        let differs = |case: &Case| trial::variant(case, &other) != trial::variant(case, &device);
-        let others: Vec<Case> = cases.into_iter().filter(differs).collect();
-        let reopen = || Ok(trial::other_class(&device)?.unwrap_or_else(|| device.clone()));
-        try_all(&mut verdicts, &others, other, &reopen)?;
+    for other in trial::other_classes(&device)? {
+        // What another class shares was tried with that.
+        let tried = |case: &Case| {
+            let (kernel, variant) = (case.kernel.name(), trial::variant(case, &other));
+            verdicts.iter().any(|known| known.kernel == kernel && known.variant == variant)
+        };
+        let untried: Vec<Case> = cases.iter().filter(|case| !tried(case)).cloned().collect();
+        try_all(&mut verdicts, &untried, other.clone(), &|| trial::reopen(&other))?;
     }
     print(&verdicts, &device, args.json);
     let wrong = verdicts.iter().filter(|verdict| !verdict.failures.is_empty()).count();

@@ -16,6 +16,8 @@ pub struct AdapterSummary {
     pub kind: &'static str,
     /// Whether a processor does the work (lavapipe, WARP, SwiftShader).
     pub software: bool,
+    /// Invocations of a subgroup, where shaders can use subgroups and there is but one size.
+    pub subgroup: Option<u32>,
     /// Largest storage buffer a shader can see, bytes.
     pub max_binding: u64,
 }
@@ -31,19 +33,26 @@ impl AdapterSummary {
             wgpu::DeviceType::Cpu => "software",
             wgpu::DeviceType::Other => "other",
         };
+        let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size == info.subgroup_max_size;
         Self {
             name: info.name,
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             kind,
             software: info.device_type == wgpu::DeviceType::Cpu,
+            subgroup: subgroups.then_some(info.subgroup_max_size),
             max_binding: adapter.limits().max_storage_buffer_binding_size,
         }
     }
 
     /// The class that kernels choose their variants by.
     pub fn class(&self) -> AdapterClass {
-        if self.software { AdapterClass::Software } else { AdapterClass::Gpu }
+        match (self.software, self.subgroup) {
+            (true, Some(8)) => AdapterClass::SoftwareSubgroup,
+            (true, _) => AdapterClass::Software,
+            (false, _) => AdapterClass::Gpu,
+        }
     }
 }
 

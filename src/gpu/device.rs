@@ -59,13 +59,13 @@ impl Gpu {
         let adapter = choose(choice)?;
         let summary = AdapterSummary::of(&adapter);
         let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        // What the variants of one class need, and what profiles need.
+        let mut features = wgpu::Features::empty();
+        features.set(wgpu::Features::TIMESTAMP_QUERY, timestamps);
+        features.set(wgpu::Features::SUBGROUP, summary.class() == AdapterClass::SoftwareSubgroup);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("flowgpu"),
-            required_features: if timestamps {
-                wgpu::Features::TIMESTAMP_QUERY
-            } else {
-                wgpu::Features::empty()
-            },
+            required_features: features,
             required_limits: adapter.limits(),
             ..Default::default()
         };

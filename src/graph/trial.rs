@@ -20,18 +20,35 @@ pub fn run(case: &Case, device: &Device) -> Result<Vec<Vec<f64>>> {
     }
 }
 
-/// The same adapter with the kernel variants of the other class; none where the device has no variants.
+/// The same adapter with the kernel variants of each other class it can run; none where the device has no variants.
 ///
 /// # Errors
-/// If the adapter cannot be opened a second time.
-pub fn other_class(device: &Device) -> Result<Option<Device>> {
-    let Device::Gpu(gpu) = device else { return Ok(None) };
-    let other = match gpu.class() {
-        AdapterClass::Gpu => AdapterClass::Software,
-        AdapterClass::Software => AdapterClass::Gpu,
+/// If the adapter cannot be opened again.
+pub fn other_classes(device: &Device) -> Result<Vec<Device>> {
+    let Device::Gpu(gpu) = device else { return Ok(Vec::new()) };
+    let others: &[AdapterClass] = match gpu.class() {
+        AdapterClass::Gpu => &[AdapterClass::Software],
+        AdapterClass::Software => &[AdapterClass::Gpu],
+        AdapterClass::SoftwareSubgroup => &[AdapterClass::Gpu, AdapterClass::Software],
     };
+    others.iter().map(|&other| as_class(gpu, other)).collect()
+}
+
+/// A device's adapter opened again, with the kernel variants of a class.
+fn as_class(gpu: &gpu::Gpu, class: AdapterClass) -> Result<Device> {
     let again = gpu::Gpu::open(&gpu::Choice::Named(gpu.summary.name.clone()), gpu::Checks::Off)?;
-    Ok(Some(Device::Gpu(again.with_class(other))))
+    Ok(Device::Gpu(again.with_class(class)))
+}
+
+/// The same device opened anew, with the variants it had.
+///
+/// # Errors
+/// If the adapter cannot be opened again.
+pub fn reopen(device: &Device) -> Result<Device> {
+    match device {
+        Device::Gpu(gpu) => as_class(gpu, gpu.class()),
+        other => Ok(other.clone()),
+    }
 }
 
 /// The shader variant that a case runs by, `-` where the device has no shaders.

@@ -7,9 +7,14 @@
 //! one batch entry to the next. A linear layer is B = Wᵀ; its gradients are dX = dY W and dW = dYᵀ X, which are
 //! products again. One Euler step is R = x, α = ±1/N; a positional embedding is R with r rows.
 //!
-//! Three shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
-//! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters) and `matmul_rows`
-//! (few rows: the sum over k is shared by the invocations of a workgroup).
+//! Four shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
+//! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters), `matmul_subgroup` (32x64
+//! results a subgroup of eight, for lavapipe) and `matmul_rows` (few rows: the sum over k is shared by the
+//! invocations of a workgroup).
+//!
+//! lavapipe (Mesa 22.3.6) runs a subgroup as one thread of eight-wide vectors, but loads element by element: some
+//! 50 ns for eight elements, as long as 100 multiplications of eight. A kernel there is as fast as it has
+//! multiplications to a load, hence the large tile and each element loaded by one invocation only.
 
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
@@ -119,14 +124,19 @@ impl Describe for Matmul {
     const NAME: &'static str = "matmul";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        let tiles = |size: usize| self.m.div_ceil(size) * self.n.div_ceil(size) * self.batch;
+        let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
         if self.m <= 4 && self.k >= 32 {
             let groups = self.m * self.n.div_ceil(16) * self.batch;
             return Dispatch::groups(shader!("matmul_rows"), groups);
         }
         match class {
-            AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64)),
-            AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32)),
+            AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
+            AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
+            AdapterClass::SoftwareSubgroup => {
+                let plain = self.activation == Activation::None && self.residual_rows.is_none();
+                Dispatch::groups(shader!("matmul_subgroup"), tiles(32, 64))
+                    .with("PLAIN", if plain { 1.0 } else { 0.0 })
+            }
         }
     }
 
@@ -212,6 +222,24 @@ impl Matmul {
             c: Matrix::rows(n + 3).at(2).every(m * (n + 3)),
             ..Matmul::new(m, k, n)
         };
+        // Past the edge of a tile of any variant, by little and by much.
+        for (m, n) in [(5, 31), (31, 65), (33, 68), (64, 128), (68, 100)] {
+            let alike = Matmul { bias: Some(3), ..Matmul::new(m, 12, n) };
+            let shape = [
+                ("rows", Matrix::rows(12), Matrix::rows(n)),
+                ("gradient", Matrix::transposed(m), Matrix::rows(n)),
+            ];
+            for (name, a, b) in shape {
+                add(name, Matmul { a, b, ..alike.clone() }, m * 12, n * 12, m * n);
+            }
+            let kernel = Matmul {
+                b: Matrix::transposed(12),
+                residual_rows: Some(m),
+                activation: Activation::Gelu,
+                ..alike
+            };
+            add("B transposed", kernel, m * 12, n * 12, m * n);
+        }
         add("batched strided", batched, 4 + 3 * m * (k + 2), 1 + 3 * n * (k + 1), 2 + 3 * m * (n + 3));
         cases
     }

@@ -54,8 +54,11 @@ impl Shader {
 pub enum AdapterClass {
     /// A real GPU: workgroup memory is fast, many workgroups run at once.
     Gpu,
-    /// A software adapter (lavapipe, WARP, SwiftShader): workgroup memory and barriers cost more than they save.
+    /// A software adapter (WARP, SwiftShader): workgroup memory and barriers cost more than they save.
     Software,
+    /// A software adapter whose subgroups are of eight invocations (lavapipe on AVX): loads cost most, and what one
+    /// invocation loaded reaches the others by broadcast.
+    SoftwareSubgroup,
 }
 
 /// One launch: which shader, with which knobs, over how many workgroups.
