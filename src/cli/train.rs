@@ -416,7 +416,7 @@ fn draw_losses(run_dir: &RunDir, outcome: &Outcome) -> Result<()> {
         points: points.iter().map(|&(step, loss)| (step as f64, loss)).collect(),
     };
     let series = [series("training", &outcome.losses), series("validation", &outcome.validations)];
-    let image = curves("Loss", "optimizer step", "loss", Scale::Log, &series)?;
+    let image = curves("Loss", "optimizer step", "loss", Scale::Linear, &series)?;
     let path = run_dir.root().join("loss.png");
     std::fs::write(&path, image.to_png()?).map_err(|e| Error::failure(format!("{}: {e}", path.display())))?;
     note(format!("loss curve: {}", path.display()));
