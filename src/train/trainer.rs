@@ -66,13 +66,7 @@ impl Trainer {
             decoupled: settings.optimizer == OptimizerKind::Adamw,
             average: settings.ema_decay > 0.0,
         };
-        let shape = StepShape {
-            batch: settings.batch_size,
-            images: Dtype::U8,
-            t_per_slot: false,
-            purpose: Purpose::Update(update),
-            dropout: config.dropout,
-        };
+        let shape = shape_of(settings, Purpose::Update(update), config.dropout);
         let step = TrainStep::new(config, &network, &bank, shape)?;
         Ok(Self {
             config: config.clone(),
@@ -148,14 +142,7 @@ impl Trainer {
     /// Runs a step whose gradient was not finite again, without its update, and names what is not finite.
     fn explain(&mut self, bad: u64) -> Result<Error> {
         let batch = self.data.batch(bad)?;
-        let purpose = Purpose::Gradients;
-        let shape = StepShape {
-            batch: self.settings.batch_size,
-            images: Dtype::U8,
-            t_per_slot: false,
-            purpose,
-            dropout: self.config.dropout,
-        };
+        let shape = shape_of(&self.settings, Purpose::Gradients, self.config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
         step.run(&inputs(&batch), &self.settings.hyper(bad, 0.0), self.settings.seed, bad)?;
         let loss = step.report()?.loss;
@@ -181,13 +168,7 @@ impl Trainer {
     /// # Errors
     /// If the device was lost.
     pub fn validate(&mut self) -> Result<Option<f64>> {
-        let shape = StepShape {
-            batch: self.settings.batch_size,
-            images: Dtype::U8,
-            t_per_slot: false,
-            purpose: Purpose::Loss,
-            dropout: 0.0,
-        };
+        let shape = shape_of(&self.settings, Purpose::Loss, 0.0);
         if self.validation.is_none() {
             let bank = self.acting_weights();
             self.validation = Some(TrainStep::new(&self.config, &self.network, &bank, shape)?);
@@ -254,6 +235,11 @@ impl Trainer {
     fn stored(&self, checkpoint: &std::path::Path, folder: &str) -> Result<Vec<Vec<f32>>> {
         Pretrained::load(checkpoint.join(folder))?.weights(&self.params)
     }
+}
+
+/// A program over this run's batches: images as bytes, one time a sample.
+fn shape_of(settings: &TrainConfig, purpose: Purpose, dropout: f32) -> StepShape {
+    StepShape { batch: settings.batch_size, images: Dtype::U8, t_per_slot: false, purpose, dropout }
 }
 
 fn inputs(batch: &Prepared) -> StepInputs<'_> {
