@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct Part<'a> {
     /// How. The seed is the recording's.
     pub options: Options,
-    /// Who acts; the environment's expert labels.
+    /// Who acts; one of the environment's experts labels.
     pub driver: Box<Driver<'a>>,
 }
 
@@ -117,13 +117,13 @@ fn add_part(
 ) -> Result<Recorded> {
     let spec = environment.spec();
     let picture = spec.observations.iter().find(|feature| feature.is_image());
-    let state = spec.observations.iter().find(|feature| !feature.is_image());
     record(environment, &part.options, part.driver.as_mut(), &mut |frame| {
         let picture = picture.map(|feature| (feature.key, pixels(feature.shape, &frame.observation.image)));
         let pictures: Vec<(&str, &Image)> = picture.iter().map(|(key, image)| (*key, image)).collect();
         let success = [f32::from(frame.success)];
         let mut vectors = vec![(spec.action.key, frame.action), (SUCCESS, success.as_slice())];
-        vectors.extend(state.map(|feature| (feature.key, frame.observation.state.as_slice())));
+        let measured = spec.observations.iter().filter(|feature| !feature.is_image());
+        vectors.extend(measured.map(|feature| (feature.key, frame.observation.vector(feature.key))));
         writer.add_frame(&pictures, &vectors, spec.task)?;
         if frame.last { writer.end_episode() } else { Ok(()) }
     })

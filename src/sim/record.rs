@@ -1,4 +1,4 @@
-//! Recording demonstrations: anyone drives, the expert labels.
+//! Recording demonstrations: anyone drives, an expert labels.
 //!
 //! With the expert as driver this is plain demonstration, with noise on the executed actions it also
 //! shows how to come back to the path (DART, Laskey et al. 2017), and with a learner as driver it is
@@ -22,6 +22,15 @@ pub enum Start {
     Wide,
 }
 
+/// Which expert labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// The task's own: [`Environment::expert_action`].
+    Expert,
+    /// The one its seed published: [`Environment::seed_expert_action`].
+    SeedExpert,
+}
+
 /// What to record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -42,12 +51,14 @@ pub struct Options {
     pub noisy_share: f64,
     /// Where episodes begin.
     pub start: Start,
+    /// Which expert labels.
+    pub labels: Labels,
     /// Episodes run side by side, one batch for the driver. What is recorded does not depend on it.
     pub together: usize,
 }
 
 impl Default for Options {
-    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, ordinary starts, no noise.
+    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, ordinary starts, no noise, the expert's labels.
     fn default() -> Self {
         Self {
             seed: 1 << 40,
@@ -58,6 +69,7 @@ impl Default for Options {
             noise_varies: false,
             noisy_share: 1.0,
             start: Start::Reset,
+            labels: Labels::Expert,
             together: 32,
         }
     }
@@ -74,7 +86,7 @@ pub struct Frame<'a> {
     pub timestamp: f64,
     /// What a policy saw before the action.
     pub observation: &'a Observation,
-    /// The label: what the expert does in this state, `[dim]`.
+    /// The label: what the labelling expert does in this state, `[dim]`.
     pub action: &'a [f32],
     /// What was executed, `[dim]`: the driver's action, with noise where there was some.
     pub executed: &'a [f32],
@@ -139,7 +151,7 @@ pub fn record(
             if frames == 0 {
                 break;
             }
-            let success = replay(replayed.as_mut(), options.seed, &episode, frames, receive)?;
+            let success = replay(replayed.as_mut(), options, &episode, frames, receive)?;
             recorded.episodes += 1;
             recorded.frames += frames;
             recorded.successes += usize::from(success);
@@ -151,7 +163,7 @@ pub fn record(
 /// Hands the first `frames` frames of an episode to the receiver; whether the last one solved the task.
 fn replay(
     environment: &mut dyn Environment,
-    seed: u64,
+    options: &Options,
     episode: &Episode,
     frames: usize,
     receive: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
@@ -160,10 +172,13 @@ fn replay(
     let fps = f64::from(environment.spec().fps);
     let mut observation = Observation::default();
     let mut success = false;
-    environment.reset(episode_seed(seed, episode.index));
+    environment.reset(episode_seed(options.seed, episode.index));
     for (step, action) in episode.actions.iter().take(frames).enumerate() {
         environment.observe(&mut observation);
-        let label = environment.expert_action();
+        let label = match options.labels {
+            Labels::Expert => environment.expert_action(),
+            Labels::SeedExpert => environment.seed_expert_action(),
+        };
         let outcome = environment.step(action)?;
         success = outcome.success;
         receive(&Frame {
@@ -239,6 +254,10 @@ impl Environment for Scattered {
 
     fn expert_action(&self) -> Vec<f64> {
         self.0.expert_action()
+    }
+
+    fn seed_expert_action(&self) -> Vec<f64> {
+        self.0.seed_expert_action()
     }
 
     fn position(&self) -> Vec<f64> {
