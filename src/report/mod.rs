@@ -2,9 +2,11 @@
 //!
 //! Everything is drawn on a solid light ground, so that it reads the same in light and dark themes.
 
+mod axes;
 pub mod gif;
 pub mod path;
 pub mod plot;
+mod stroke;
 
 #[cfg(test)]
 mod tests {
