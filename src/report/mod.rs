@@ -7,6 +7,7 @@ pub mod gif;
 pub mod path;
 pub mod plot;
 mod stroke;
+pub mod trace;
 
 #[cfg(test)]
 mod tests {
