@@ -9,7 +9,9 @@ pub mod gif;
 pub mod path;
 pub mod plot;
 mod stroke;
+pub mod sweep;
 pub mod trace;
+pub mod whiskers;
 
 #[cfg(test)]
 mod tests {
