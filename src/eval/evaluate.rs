@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::metrics::{self, Pursuit, Summary, summarise};
+use super::metrics::{Pursuit, Summary, summarise};
 use crate::policy::{Images, Policy, Usage};
 use crate::sim::rollout::Driver;
 use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
@@ -175,7 +175,6 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
 fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
     match environment {
         "pursuit" => Pursuit::of(episode).named(),
-        "pendulum" => metrics::pendulum(episode),
         _ => vec![
             ("return", episode.rewards.iter().sum()),
             ("steps", episode.actions.len() as f64),

@@ -7,6 +7,19 @@ use crate::sim::pendulum::TOLERANCE;
 
 const EPSILON: f64 = 1e-8;
 
+/// The metrics of an episode of that environment.
+pub fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
+    match environment {
+        "pursuit" => Pursuit::of(episode).named(),
+        "pendulum" => pendulum(episode),
+        _ => vec![
+            ("return", episode.rewards.iter().sum()),
+            ("steps", episode.actions.len() as f64),
+            ("completed", f64::from(episode.success)),
+        ],
+    }
+}
+
 /// One pursuit episode of T steps, measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pursuit {
@@ -196,7 +209,7 @@ mod tests {
         // policies trained on the rules are compared with them.
         let row = |policy: Scripted, seed| {
             let episodes = rollout(&Pendulum::new(0), seed, 0..100, 200, &mut policy.driver()).expect("runs");
-            let row = summarise(&episodes.iter().map(pendulum).collect::<Vec<_>>());
+            let row = summarise(&episodes.iter().map(|e| measure("pendulum", e)).collect::<Vec<_>>());
             let [total, upright, solved] = [row[0].1, row[1].1, row[2].1];
             format!("{:.1} ± {:.1}, {:.0} %, {:.2}", total.mean, total.std, 1e2 * upright.mean, solved.mean)
         };
