@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::common::{DeviceArgs, note};
 use super::recording::{Part, check_unused, default_mixture, record_dataset};
 use crate::policy::{Noise, Policy, resolve_policy};
-use crate::sim::record::{self, Options};
+use crate::sim::record::{self, Labels, Options};
 use crate::sim::rollout::Driver;
 use crate::sim::{self, Environment, Scripted, Spec};
 use crate::{Result, eval};
@@ -15,7 +15,7 @@ use crate::{Result, eval};
 /// Frames recorded where nothing else is said.
 const FRAMES: usize = 20_000;
 
-/// Flags of the subcommand. With none, the default mixture of pursuit is recorded.
+/// Flags of the subcommand. With none but the environment's, its default mixture is recorded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The environment
@@ -33,8 +33,8 @@ pub struct Args {
     /// Another seed, other episodes; none is ever one of an evaluation's
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Who acts: expert, random, noop, or a learner, by a built-in name or its folder (DAgger). The expert
-    /// always labels
+    /// Who acts: expert, expert-seed (as the task's seed published it), random, noop, or a learner, by a
+    /// built-in name or its folder (DAgger). The expert labels, unless expert-seed acts: it labels itself
     #[arg(long, alias = "policy-path")]
     policy: Option<String>,
     /// Standard deviation of the noise on executed actions, in action units; labels stay clean
@@ -49,11 +49,13 @@ pub struct Args {
     /// Where episodes begin: as the environment resets, or anywhere
     #[arg(long, value_enum)]
     start: Option<Start>,
-    /// Longest episode, in steps [default: 1000 for the expert without noise, else the environment's horizon]
+    /// Longest episode, in steps [default: 1000 for the expert without noise in a task that ends once it is
+    /// solved, else the environment's horizon]
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Record a mixture instead: a quarter plain, a quarter noisy, half noisy from wide starts. It is what
-    /// no flag but --max-frames, --seed and --output-dir gives
+    /// Record the environment's mixture instead, which is what no flag but --env, --max-frames, --seed and
+    /// --output-dir gives. Pursuit: a quarter plain, a quarter noisy, half noisy from wide starts. Pendulum: noisy,
+    /// with a deviation of 0.5
     #[arg(
         long,
         value_enum,
@@ -117,7 +119,8 @@ impl Args {
         let defaults = Options::default();
         let noise = self.execution_noise.unwrap_or(0.0);
         // The expert alone always arrives; with others an episode may never end.
-        let expert_alone = noise == 0.0 && self.policy() == "expert";
+        let seed_expert = self.policy() == "expert-seed";
+        let arrives = spec.ends && noise == 0.0 && (seed_expert || self.policy() == "expert");
         Options {
             episodes: self.episodes,
             max_frames: if self.episodes.is_none() {
@@ -125,7 +128,7 @@ impl Args {
             } else {
                 self.max_frames
             },
-            max_steps: self.max_steps.unwrap_or(if expert_alone { defaults.max_steps } else { spec.horizon }),
+            max_steps: self.max_steps.unwrap_or(if arrives { defaults.max_steps } else { spec.horizon }),
             noise,
             noise_varies: self.vary_noise,
             noisy_share: self.noisy_share.unwrap_or(1.0),
@@ -133,6 +136,7 @@ impl Args {
                 Some(Start::Wide) => record::Start::Wide,
                 _ => record::Start::Reset,
             },
+            labels: if seed_expert { Labels::SeedExpert } else { Labels::Expert },
             ..defaults
         }
     }

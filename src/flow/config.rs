@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::{Solver, TimeLaw};
 use crate::fields::Fields;
 use crate::{Error, Result};
 
@@ -14,29 +15,37 @@ pub enum NoiseAt {
     One,
 }
 
-/// How times are drawn while training.
+/// How exact the adaptive solver is, and how much it may spend.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum TimeLaw {
-    /// U(0, 1).
-    Uniform,
-    /// scale · Beta(alpha, beta) + offset.
-    Beta {
-        /// First shape parameter.
-        alpha: f64,
-        /// Second shape parameter; 1 for now.
-        beta: f64,
-        /// Factor.
-        scale: f64,
-        /// Summand.
-        offset: f64,
-    },
+pub struct Tolerances {
+    /// Allowed error of a step as a share of the value.
+    pub rtol: f64,
+    /// Allowed error of a step besides.
+    pub atol: f64,
+    /// Velocities of a batch at most.
+    pub max_evaluations: usize,
 }
 
-/// How the flow is integrated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Solver {
-    /// x += h v(x, t).
-    Euler,
+impl Default for Tolerances {
+    fn default() -> Self {
+        Self { rtol: 1e-4, atol: 1e-4, max_evaluations: 1000 }
+    }
+}
+
+impl Tolerances {
+    /// # Errors
+    /// Names the value that is not finite or not positive.
+    pub fn check(&self) -> Result<()> {
+        for (key, value) in [("rtol", self.rtol), ("atol", self.atol)] {
+            if !value.is_finite() || value <= 0.0 {
+                return Err(Error::input(format!("`flow.{key}` is {value}: use a finite number above 0")));
+            }
+        }
+        if self.max_evaluations == 0 {
+            return Err(Error::input("`flow.max_evaluations` is 0: use at least 1"));
+        }
+        Ok(())
+    }
 }
 
 /// The flow's conventions; saved with every checkpoint.
@@ -50,11 +59,19 @@ pub struct FlowConfig {
     pub num_steps: usize,
     /// The solver unless the caller asks for another.
     pub solver: Solver,
+    /// What the adaptive solver keeps to.
+    pub tolerances: Tolerances,
 }
 
 impl Default for FlowConfig {
     fn default() -> Self {
-        Self { noise_at: NoiseAt::Zero, time_law: TimeLaw::Uniform, num_steps: 20, solver: Solver::Euler }
+        Self {
+            noise_at: NoiseAt::Zero,
+            time_law: TimeLaw::Uniform,
+            num_steps: 20,
+            solver: Solver::Euler,
+            tolerances: Tolerances::default(),
+        }
     }
 }
 
@@ -78,73 +95,73 @@ impl FlowConfig {
             return Err(Error::input("config.json: `flow.num_steps` is 0: use at least 1"));
         }
         let time_law = fields.optional("time_law")?.map_or(Ok(default.time_law), TimeLaw::from_json)?;
-        let solver = Solver::named(&fields.or("solver", "euler".to_owned())?)?;
+        let solver = Solver::named(&fields.or("solver", "euler".to_owned())?)
+            .map_err(|e| e.at("config.json: `flow.solver`"))?;
+        let tolerances = Tolerances {
+            rtol: fields.or("rtol", default.tolerances.rtol)?,
+            atol: fields.or("atol", default.tolerances.atol)?,
+            max_evaluations: fields.or("max_evaluations", default.tolerances.max_evaluations)?,
+        };
+        tolerances.check().map_err(|e| e.at("config.json"))?;
         fields.finish(&[])?;
-        Ok(Self { noise_at, time_law, num_steps, solver })
+        Ok(Self { noise_at, time_law, num_steps, solver, tolerances })
     }
 
-    /// The block as it is saved.
+    /// The block as it is saved. Tolerances are written where they say something.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut block = json!({
             "noise_at": self.noise_at as u8,
             "time_law": self.time_law.to_json(),
             "num_steps": self.num_steps,
             "solver": self.solver.name(),
-        })
+        });
+        let Tolerances { rtol, atol, max_evaluations } = self.tolerances;
+        if self.solver == Solver::Dopri5 || self.tolerances != Tolerances::default() {
+            block["rtol"] = json!(rtol);
+            block["atol"] = json!(atol);
+            block["max_evaluations"] = json!(max_evaluations);
+        }
+        block
     }
 }
 
-impl Solver {
-    /// The solver of that name.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn named(name: &str) -> Result<Self> {
-        match name {
-            "euler" => Ok(Self::Euler),
-            other => Err(Error::input(format!("unknown solver `{other}`: known are euler"))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: Value) -> Result<FlowConfig> {
+        FlowConfig::from_json(value)
+    }
+
+    #[test]
+    fn tolerances_are_saved_only_where_they_say_something() {
+        let plain = FlowConfig::default();
+        assert_eq!(
+            plain.to_json(),
+            json!({"noise_at": 0, "time_law": "uniform", "num_steps": 20, "solver": "euler"})
+        );
+        let adaptive = FlowConfig { solver: Solver::Dopri5, ..plain };
+        assert_eq!(adaptive.to_json()["rtol"], json!(1e-4));
+        let loose = FlowConfig { tolerances: Tolerances { atol: 0.01, ..plain.tolerances }, ..plain };
+        assert_eq!(loose.to_json()["atol"], json!(0.01));
+        for flow in [plain, adaptive, loose] {
+            assert_eq!(read(flow.to_json()), Ok(flow));
         }
     }
 
-    /// The solver's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Euler => "euler",
-        }
-    }
-}
-
-impl TimeLaw {
-    fn from_json(value: Value) -> Result<Self> {
-        let unknown = |value: &Value| {
-            Error::input(format!(
-                "config.json: `flow.time_law` is {value}: use \"uniform\" or \
-                 {{\"beta\": [1.5, 1.0], \"scale\": 0.999, \"offset\": 0.001}}"
-            ))
-        };
-        if value == "uniform" {
-            return Ok(Self::Uniform);
-        }
-        if !value.is_object() {
-            return Err(unknown(&value));
-        }
-        let mut fields = Fields::of(value.clone(), "config.json: `flow.time_law`")?;
-        let [alpha, beta]: [f64; 2] = fields.required("beta")?;
-        let law =
-            Self::Beta { alpha, beta, scale: fields.or("scale", 1.0)?, offset: fields.or("offset", 0.0)? };
-        fields.finish(&[])?;
-        if beta != 1.0 || alpha <= 0.0 {
-            return Err(unknown(&value));
-        }
-        Ok(law)
-    }
-
-    fn to_json(self) -> Value {
-        match self {
-            Self::Uniform => json!("uniform"),
-            Self::Beta { alpha, beta, scale, offset } => {
-                json!({"beta": [alpha, beta], "scale": scale, "offset": offset})
-            }
+    #[test]
+    fn errors_name_the_key() {
+        for (block, key) in [
+            (json!({"noise_at": 2}), "noise_at"),
+            (json!({"num_steps": 0}), "num_steps"),
+            (json!({"solver": "rk45"}), "flow.solver"),
+            (json!({"rtol": 0}), "rtol"),
+            (json!({"atol": -1.0}), "atol"),
+            (json!({"max_evaluations": 0}), "max_evaluations"),
+            (json!({"step": 1}), "step"),
+        ] {
+            let message = read(block.clone()).expect_err("refused").to_string();
+            assert!(message.contains(key), "{block}: {message}");
         }
     }
 }

@@ -9,10 +9,12 @@
 //! | noise at t = 1 (π0, LeRobot) | t ε + (1 − t) a | ε − a | t_i = 1 − i/N, x −= v/N |
 
 mod config;
+mod solver;
+mod time_law;
 
-pub use config::{FlowConfig, NoiseAt, Solver, TimeLaw};
-
-use crate::rng::Rng;
+pub use config::{FlowConfig, NoiseAt, Tolerances};
+pub use solver::{Field, Solver, Tableau};
+pub use time_law::TimeLaw;
 
 impl FlowConfig {
     /// The times at which a solver of `steps` fixed steps asks for the velocity, by whole-number arithmetic.
@@ -41,21 +43,9 @@ impl FlowConfig {
     }
 }
 
-impl TimeLaw {
-    /// Draws a time for training.
-    pub fn sample(&self, rng: &mut Rng) -> f64 {
-        match *self {
-            TimeLaw::Uniform => rng.uniform(),
-            // Beta(a, 1) by its inverse distribution function u^(1/a).
-            TimeLaw::Beta { alpha, scale, offset, .. } => scale * rng.uniform().powf(1.0 / alpha) + offset,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Stream;
 
     #[test]
     fn grids_are_exact_and_never_reach_the_action() {
@@ -65,13 +55,5 @@ mod tests {
         assert_eq!(one.grid(4), [1.0, 0.75, 0.5, 0.25]);
         assert_eq!(one.grid(10).len(), 10);
         assert_eq!(one.step_size(10), -0.1);
-    }
-
-    #[test]
-    fn beta_times_have_their_mean() {
-        let law = TimeLaw::Beta { alpha: 1.5, beta: 1.0, scale: 0.999, offset: 0.001 };
-        let mut rng = Rng::new(1, Stream::TrainTime, 0, 0);
-        let mean = (0..100_000).map(|_| law.sample(&mut rng)).sum::<f64>() / 1e5;
-        assert!((mean - (0.999 * 0.6 + 0.001)).abs() < 5e-3, "mean {mean}");
     }
 }

@@ -1,4 +1,4 @@
-//! Policies that need no network: the expert, one that stands still, and a random one.
+//! Policies that need no network: the experts, one that stands still, and a random one.
 
 use super::rollout::{Driver, Turn};
 use crate::rng::{Rng, Stream};
@@ -8,6 +8,8 @@ use crate::rng::{Rng, Stream};
 pub enum Scripted {
     /// The task's own expert, who sees the whole state.
     Expert,
+    /// The expert as the task's seed published it.
+    SeedExpert,
     /// Zero at every step.
     Noop,
     /// Uniform between the bounds, keyed by (seed, episode, step).
@@ -19,12 +21,13 @@ pub enum Scripted {
 
 impl Scripted {
     /// The names [`Scripted::named`] knows.
-    pub const NAMES: [&'static str; 3] = ["expert", "noop", "random"];
+    pub const NAMES: [&'static str; 4] = ["expert", "expert-seed", "noop", "random"];
 
     /// The rule of that name, if it is one; `seed` is the random one's.
     pub fn named(name: &str, seed: u64) -> Option<Self> {
         match name {
             "expert" => Some(Self::Expert),
+            "expert-seed" => Some(Self::SeedExpert),
             "noop" => Some(Self::Noop),
             "random" => Some(Self::Random { seed }),
             _ => None,
@@ -36,6 +39,7 @@ impl Scripted {
         let spec = turn.environment.spec();
         match self {
             Self::Expert => turn.environment.expert_action(),
+            Self::SeedExpert => turn.environment.seed_expert_action(),
             Self::Noop => vec![0.0; spec.low.len()],
             Self::Random { seed } => {
                 let mut rng = Rng::new(seed, Stream::RandomPolicy, turn.step as u64, turn.episode as u32);

@@ -6,11 +6,15 @@
 mod discs;
 pub mod experts;
 pub mod numpy_random;
+pub mod pendulum;
 pub mod pursuit;
 pub mod record;
 pub mod rollout;
+mod scattered;
+mod shapes;
 
 pub use experts::Scripted;
+pub use pendulum::Pendulum;
 pub use pursuit::Pursuit;
 pub use rollout::{Episode, Turn, rollout};
 
@@ -18,10 +22,15 @@ use crate::image::Image;
 use crate::rng::Rng;
 use crate::{Error, Result};
 
+/// LeRobot's key of what a robot measures of itself.
+pub const STATE: &str = "observation.state";
+/// LeRobot's key of what is known besides: a target, a command.
+pub const ENVIRONMENT_STATE: &str = "observation.environment_state";
+
 /// A named array that an environment gives or takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feature {
-    /// LeRobot's key, `observation.image`, `observation.state` or `action`.
+    /// LeRobot's key: `observation.image`, [`STATE`], [`ENVIRONMENT_STATE`] or `action`.
     pub key: &'static str,
     /// `[3, height, width]` for a picture, `[dim]` for a vector.
     pub shape: &'static [usize],
@@ -43,7 +52,7 @@ pub struct Spec {
     pub name: &'static str,
     /// What to do, as a sentence: a dataset's task.
     pub task: &'static str,
-    /// What a policy sees: at most one picture and one vector.
+    /// What a policy sees: at most one picture, one [`STATE`] and one [`ENVIRONMENT_STATE`].
     pub observations: &'static [Feature],
     /// What a policy decides.
     pub action: Feature,
@@ -55,6 +64,8 @@ pub struct Spec {
     pub fps: u32,
     /// Steps after which an evaluation stops an episode.
     pub horizon: usize,
+    /// Whether the task ends by its own rule once it is solved. Where it does not, recordings stop at the horizon too.
+    pub ends: bool,
 }
 
 /// What a policy sees at one step; a buffer to be used again.
@@ -64,6 +75,19 @@ pub struct Observation {
     pub image: Vec<u8>,
     /// `observation.state` as `[dim]`; empty where the environment has none.
     pub state: Vec<f32>,
+    /// `observation.environment_state` as `[dim]`; empty where the environment has none.
+    pub environment_state: Vec<f32>,
+}
+
+impl Observation {
+    /// The vector of that key; empty for every other key.
+    pub fn vector(&self, key: &str) -> &[f32] {
+        match key {
+            STATE => &self.state,
+            ENVIRONMENT_STATE => &self.environment_state,
+            _ => &[],
+        }
+    }
 }
 
 /// What one step brought.
@@ -101,7 +125,13 @@ pub trait Environment: Send {
     /// What the task's expert, who sees the whole state, does now: `[dim]`, inside the bounds.
     fn expert_action(&self) -> Vec<f64>;
 
-    /// Where the controlled body is, in the environment's own units: what path lengths are measured on.
+    /// What the expert does as the task's seed published it, mistakes included; the same where it had none.
+    fn seed_expert_action(&self) -> Vec<f64> {
+        self.expert_action()
+    }
+
+    /// Where the controlled body is, in the environment's own units, and what it should reach where that varies:
+    /// what metrics are measured on.
     fn position(&self) -> Vec<f64>;
 
     /// Writes what a policy sees now.
@@ -112,7 +142,7 @@ pub trait Environment: Send {
 }
 
 /// The names [`make`] knows.
-pub const KNOWN: [&str; 1] = ["pursuit"];
+pub const KNOWN: [&str; 2] = ["pursuit", "pendulum"];
 
 /// The environment of that name, to be reset before use.
 ///
@@ -121,6 +151,7 @@ pub const KNOWN: [&str; 1] = ["pursuit"];
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     match name {
         "pursuit" => Ok(Box::new(Pursuit::new(0))),
+        "pendulum" => Ok(Box::new(Pendulum::new(0))),
         _ => Err(Error::input(format!("unknown environment `{name}`: known are {}", KNOWN.join(", ")))),
     }
 }
@@ -155,20 +186,23 @@ mod tests {
             environment.observe(&mut observation);
             for feature in spec.observations {
                 let length: usize = feature.shape.iter().product();
-                let ours = if feature.is_image() { observation.image.len() } else { observation.state.len() };
+                let vector = observation.vector(feature.key).len();
+                let ours = if feature.is_image() { observation.image.len() } else { vector };
                 assert_eq!(ours, length, "{}", feature.key);
+                assert!(feature.is_image() || feature.names.len() == length, "{}", feature.key);
             }
             environment.scatter(&mut Rng::new(7, Stream::Execution, 0, 0));
-            let action = environment.expert_action();
-            assert!((0..action.len()).all(|i| (spec.low[i]..=spec.high[i]).contains(&action[i])));
-            environment.step(&action).expect("the expert's action is valid");
+            for action in [environment.expert_action(), environment.seed_expert_action()] {
+                assert!((0..action.len()).all(|i| (spec.low[i]..=spec.high[i]).contains(&action[i])));
+                environment.step(&action).expect("the expert's action is valid");
+            }
         }
     }
 
     #[test]
     fn an_unknown_environment_is_named_with_the_known_ones() {
         let error = make("pong").err().expect("there is no pong");
-        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit");
+        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit, pendulum");
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -38,6 +38,7 @@ static SPEC: Spec = Spec {
     high: &[MAX_ACTION; 2],
     fps: 20,
     horizon: 100,
+    ends: true,
 };
 
 /// The state of one arena, in pixels and pixels per step.

@@ -1,17 +1,17 @@
-//! Recording demonstrations: anyone drives, the expert labels.
+//! Recording demonstrations: anyone drives, an expert labels.
 //!
 //! With the expert as driver this is plain demonstration, with noise on the executed actions it also
 //! shows how to come back to the path (DART, Laskey et al. 2017), and with a learner as driver it is
 //! DAgger (Ross et al. 2011).
 
 use super::rollout::{Driver, Episode, Turn, episode_seed, rollout};
-use super::{Environment, Observation, Spec, Step};
-use crate::image::Image;
+use super::scattered::Scattered;
+use super::{Environment, Observation, Spec};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
 /// The step that keys what is drawn once an episode; no episode is so long.
-const ONCE: u64 = u64::MAX;
+pub(super) const ONCE: u64 = u64::MAX;
 
 /// Where episodes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub enum Start {
     Reset,
     /// Anywhere an episode may lead: [`Environment::scatter`] after the reset.
     Wide,
+}
+
+/// Which expert labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// The task's own: [`Environment::expert_action`].
+    Expert,
+    /// The one its seed published: [`Environment::seed_expert_action`].
+    SeedExpert,
 }
 
 /// What to record.
@@ -42,12 +51,14 @@ pub struct Options {
     pub noisy_share: f64,
     /// Where episodes begin.
     pub start: Start,
+    /// Which expert labels.
+    pub labels: Labels,
     /// Episodes run side by side, one batch for the driver. What is recorded does not depend on it.
     pub together: usize,
 }
 
 impl Default for Options {
-    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, ordinary starts, no noise.
+    /// Seeds from 2^40, far from every evaluation's, 1000 steps at most, ordinary starts, no noise, the expert's labels.
     fn default() -> Self {
         Self {
             seed: 1 << 40,
@@ -58,6 +69,7 @@ impl Default for Options {
             noise_varies: false,
             noisy_share: 1.0,
             start: Start::Reset,
+            labels: Labels::Expert,
             together: 32,
         }
     }
@@ -74,7 +86,7 @@ pub struct Frame<'a> {
     pub timestamp: f64,
     /// What a policy saw before the action.
     pub observation: &'a Observation,
-    /// The label: what the expert does in this state, `[dim]`.
+    /// The label: what the labelling expert does in this state, `[dim]`.
     pub action: &'a [f32],
     /// What was executed, `[dim]`: the driver's action, with noise where there was some.
     pub executed: &'a [f32],
@@ -139,7 +151,7 @@ pub fn record(
             if frames == 0 {
                 break;
             }
-            let success = replay(replayed.as_mut(), options.seed, &episode, frames, receive)?;
+            let success = replay(replayed.as_mut(), options, &episode, frames, receive)?;
             recorded.episodes += 1;
             recorded.frames += frames;
             recorded.successes += usize::from(success);
@@ -151,7 +163,7 @@ pub fn record(
 /// Hands the first `frames` frames of an episode to the receiver; whether the last one solved the task.
 fn replay(
     environment: &mut dyn Environment,
-    seed: u64,
+    options: &Options,
     episode: &Episode,
     frames: usize,
     receive: &mut dyn FnMut(&Frame<'_>) -> Result<()>,
@@ -160,10 +172,13 @@ fn replay(
     let fps = f64::from(environment.spec().fps);
     let mut observation = Observation::default();
     let mut success = false;
-    environment.reset(episode_seed(seed, episode.index));
+    environment.reset(episode_seed(options.seed, episode.index));
     for (step, action) in episode.actions.iter().take(frames).enumerate() {
         environment.observe(&mut observation);
-        let label = environment.expert_action();
+        let label = match options.labels {
+            Labels::Expert => environment.expert_action(),
+            Labels::SeedExpert => environment.seed_expert_action(),
+        };
         let outcome = environment.step(action)?;
         success = outcome.success;
         receive(&Frame {
@@ -212,52 +227,10 @@ impl Options {
     }
 }
 
-/// An environment whose resets are wide starts, keyed by the episode's seed.
-struct Scattered(Box<dyn Environment>);
-
-impl Environment for Scattered {
-    fn spec(&self) -> &'static Spec {
-        self.0.spec()
-    }
-
-    fn fresh(&self) -> Box<dyn Environment> {
-        Box::new(Self(self.0.fresh()))
-    }
-
-    fn reset(&mut self, seed: u64) {
-        self.0.reset(seed);
-        self.0.scatter(&mut Rng::new(seed, Stream::Execution, ONCE, u32::MAX));
-    }
-
-    fn scatter(&mut self, rng: &mut Rng) {
-        self.0.scatter(rng);
-    }
-
-    fn step(&mut self, action: &[f64]) -> Result<Step> {
-        self.0.step(action)
-    }
-
-    fn expert_action(&self) -> Vec<f64> {
-        self.0.expert_action()
-    }
-
-    fn position(&self) -> Vec<f64> {
-        self.0.position()
-    }
-
-    fn observe(&self, observation: &mut Observation) {
-        self.0.observe(observation);
-    }
-
-    fn render(&self) -> Image {
-        self.0.render()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Pursuit, Scripted};
+    use crate::sim::{Pendulum, Pursuit, Scripted};
 
     /// (episode, step, action, executed, last, sum of the picture)
     type Kept = (usize, usize, Vec<f32>, Vec<f32>, bool, u64);
@@ -359,6 +332,25 @@ mod tests {
         let (_, frames) = keep(&options, Scripted::Noop);
         assert!(frames.iter().all(|frame| frame.3 == [0.0, 0.0]));
         assert!(frames.iter().any(|frame| frame.2.contains(&5.0) || frame.2.contains(&-5.0)));
+    }
+
+    #[test]
+    fn the_expert_of_the_seed_labels_when_it_is_asked_to() {
+        let labels = |labels| {
+            let options = Options { episodes: Some(2), max_steps: 200, labels, ..Options::default() };
+            let mut frames = Vec::new();
+            let mut driver = Scripted::SeedExpert.driver();
+            let recorded = record(&Pendulum::new(0), &options, &mut driver, &mut |frame| {
+                assert_eq!((frame.observation.state.len(), frame.observation.image.len()), (3, 0));
+                frames.push((frame.action[0], frame.executed[0]));
+                Ok(())
+            });
+            assert_eq!(recorded.expect("records").frames, 400);
+            frames
+        };
+        assert!(labels(Labels::SeedExpert).iter().all(|(label, executed)| label == executed));
+        let corrected = labels(Labels::Expert);
+        assert!(corrected.iter().filter(|(label, executed)| label != executed).count() > 20);
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl TrainingData {
             prepared.noise.extend((0..size).map(|_| rng.normal() as f32));
             // Where one stream serves both, the time follows the noise.
             let mut rng = if noise == time { rng } else { Rng::new(self.seed, time, step, sample) };
-            prepared.times.push(self.config.flow.time_law.sample(&mut rng) as f32);
+            let flow = &self.config.flow;
+            prepared.times.push(flow.time_law.sample(flow.noise_at, &mut rng) as f32);
         }
         if let Some(at) = prepared.actions.iter().position(|a| !a.is_finite()) {
             let frame = frames[at / size];

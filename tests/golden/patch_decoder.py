@@ -4,14 +4,15 @@
     x_t [B, H, A] --linear, + time, + slots--> [B, H, d] --decoder over memory, linear--> velocity [B, H, A]
 
 Built from the dictionary of a config.json; the names in `state_dict()` are the tensor names of model.safetensors.
-Shapes are written with B batch, T observation frames, N patches, H action steps (chunk_size), A action dimensions,
-d model width. The velocity is dx/dt for increasing t, whichever end the noise is at.
+Shapes are written with N patches and d model width; the other letters and the conventions are those of flow.py.
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
+
+from flow import FlowNetwork, Observation, only
 
 LAYER_NORM_EPS = 1e-5
 
@@ -28,18 +29,13 @@ PURSUIT = {
 }
 
 
-class PatchDecoder(nn.Module):
-    def __init__(self, config: dict):
-        super().__init__()
-        self.width = width = config["d_model"]
-        self.chunk_size = config["chunk_size"]
-        self.action_dim = only(config["output_features"], "ACTION")["shape"][0]
-        self.objective = config.get("objective", "flow")
-        self.loss_reduction = config.get("loss_reduction", "valid")
-        self.noise_at = config["flow"]["noise_at"]
-        if config["type"] != "patch_decoder" or self.objective not in ("flow", "regression"):
-            raise ValueError(f"this reference has no {config['type']!r} with objective {self.objective!r}")
+class PatchDecoder(FlowNetwork):
+    family = "patch_decoder"
 
+    def __init__(self, config: dict):
+        super().__init__(config)
+        self.width = width = config["d_model"]
+        self.camera = next(iter(config["input_features"]))
         patch = config["patch_size"]
         channels, image_height, image_width = only(config["input_features"], "VISUAL")["shape"]
         layer_options = dict(
@@ -75,12 +71,9 @@ class PatchDecoder(nn.Module):
         )
         self.velocity_head = nn.Linear(width, self.action_dim)
 
-    def forward(self, image: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """image as in `encode`, x [B, H, A], t [B] or [B, H] -> velocity [B, H, A]."""
-        return self.decode(self.encode(image), x, t)
-
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, observation: Observation) -> Tensor:
         """image [B, 3, height, width] or [B, T, 3, height, width] -> memory [B, N, d], once for all solver steps."""
+        image = observation[self.camera]
         if image.dim() == 5:
             image = image.flatten(1, 2)
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
@@ -90,7 +83,7 @@ class PatchDecoder(nn.Module):
         """memory [B, N, d], x [B, H, A], t [B] or [B, H] -> velocity [B, H, A]. No attention mask anywhere."""
         if t.dim() == 1:
             t = t[:, None]  # one time for all slots
-        queries = self.action_proj(x) + time_embedding(t, self.width)
+        queries = self.action_proj(x) + time_embedding(t, self.width).to(x.dtype)
         if self.action_pos_embed is not None:
             queries = queries + self.action_pos_embed
         return self.velocity_head(self.transformer_decoder(queries, memory))
@@ -101,65 +94,3 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     even = torch.arange(0, width, 2, dtype=t.dtype, device=t.device)
     angle = t[..., None] * 10000.0 ** (-even / width)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-
-
-def interpolate(actions: Tensor, noise: Tensor, t: Tensor, noise_at: int) -> tuple[Tensor, Tensor]:
-    """The straight path from noise to actions: the point x_t and its velocity dx/dt. t is [B] or [B, H]."""
-    start, end = (noise, actions) if noise_at == 0 else (actions, noise)
-    t = t.reshape(*t.shape, *[1] * (actions.dim() - t.dim()))
-    return (1 - t) * start + t * end, end - start
-
-
-def reduce_loss(squared: Tensor, is_pad: Tensor | None, reduction: str) -> Tensor:
-    """Mean of squared errors [B, H, A]. `is_pad` [B, H] marks steps past the episode's end.
-
-    "valid"  sum over unpadded steps, divided by how many values that are
-    "zeroed" padded steps count as zero, divided by everything
-    "all"    nothing is masked
-    """
-    if is_pad is None or reduction == "all":
-        return squared.mean()
-    keep = (~is_pad.bool()).to(squared.dtype)[..., None].expand_as(squared)
-    if reduction == "valid":
-        return (squared * keep).sum() / keep.sum().clamp(min=1)
-    if reduction == "zeroed":
-        return (squared * keep).mean()
-    raise ValueError(f"unknown loss_reduction {reduction!r}")
-
-
-def loss(model: PatchDecoder, image: Tensor, actions: Tensor, noise: Tensor, t: Tensor,
-         is_pad: Tensor | None = None) -> Tensor:
-    """The training loss on normalised actions [B, H, A]. A regression uses neither `noise` nor `t`."""
-    if model.objective == "regression":
-        error = regress(model, image) - actions
-    else:
-        x_t, velocity = interpolate(actions, noise, t, model.noise_at)
-        error = model(image, x_t, t) - velocity
-    return reduce_loss(error.square(), is_pad, model.loss_reduction)
-
-
-def sample(model: PatchDecoder, image: Tensor, noise: Tensor, steps: int) -> Tensor:
-    """noise [B, H, A] -> a chunk of normalised actions [B, H, A], by `steps` Euler steps from the noisy end of time."""
-    if model.objective == "regression":
-        return regress(model, image)
-    memory = model.encode(image)
-    direction = 1 if model.noise_at == 0 else -1
-    x = noise
-    for i in range(steps):
-        t = x.new_full((len(x),), model.noise_at + direction * i / steps)
-        x = x + direction / steps * model.decode(memory, x, t)
-    return x
-
-
-def regress(model: PatchDecoder, image: Tensor) -> Tensor:
-    """One pass at x = 0 and t = noise_at is the action itself, [B, H, A]."""
-    x = image.new_zeros(len(image), model.chunk_size, model.action_dim)
-    return model(image, x, x.new_full((len(x),), float(model.noise_at)))
-
-
-def only(features: dict, kind: str) -> dict:
-    """The one feature of this kind; this reference knows one camera and one action."""
-    found = [feature for feature in features.values() if feature["type"] == kind]
-    if len(found) != 1 or len(features) != 1:
-        raise ValueError(f"expected exactly one feature, of type {kind}, not {list(features)}")
-    return found[0]
