@@ -136,7 +136,10 @@ fn what_makes_no_sense_is_refused_by_name() {
     let cpu = ["--device", "cpu"];
     for (arguments, sentence) in [
         (&["--env", "pong"][..], "unknown environment `pong`: known are pursuit"),
-        (&["--policy", "nobody"], "unknown policy `nobody`: known are expert, noop, random, pursuit"),
+        (
+            &["--policy", "nobody"],
+            "unknown policy `nobody`: known are expert, expert-seed, noop, random, pursuit",
+        ),
         (&["--policy", empty], "holds no policy: looked for config.json"),
         (&["--policy", "expert", "--episodes", "0"], "use at least one episode"),
         (&["--policy", "expert", "--episodes", "some"], "invalid value 'some' for '--episodes"),

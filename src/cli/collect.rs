@@ -15,7 +15,7 @@ use crate::{Result, eval};
 /// Frames recorded where nothing else is said.
 const FRAMES: usize = 20_000;
 
-/// Flags of the subcommand. With none, the default mixture of pursuit is recorded.
+/// Flags of the subcommand. With none but the environment's, its default mixture is recorded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The environment
@@ -53,8 +53,9 @@ pub struct Args {
     /// solved, else the environment's horizon]
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Record a mixture instead: a quarter plain, a quarter noisy, half noisy from wide starts. It is what
-    /// no flag but --max-frames, --seed and --output-dir gives
+    /// Record the environment's mixture instead, which is what no flag but --env, --max-frames, --seed and
+    /// --output-dir gives. Pursuit: a quarter plain, a quarter noisy, half noisy from wide starts. Pendulum: noisy,
+    /// with a deviation of 0.5
     #[arg(
         long,
         value_enum,

@@ -28,23 +28,35 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-/// The mixture that policies are trained on by default, `frames` in all: a quarter of it plain
-/// demonstrations, a quarter under noise, and half under noise from wide starts.
+/// The mixture that policies of an environment are trained on by default, `frames` in all. Labels are clean.
 ///
-/// Plain demonstrations alone visit neither the walls nor what a learner's mistakes lead to.
+/// - A pendulum: the expert under noise of deviation 0.5. Alone it shows one path from each start, and a policy that
+///   strays finds nothing to return by.
+/// - A task that ends once it is solved: a quarter plain demonstrations, a quarter under noise, and half under noise
+///   from wide starts. Plain demonstrations visit neither the walls nor what a learner's mistakes lead to.
+/// - Any other: half plain, half under noise.
 pub fn default_mixture(spec: &Spec, frames: usize) -> Vec<Part<'static>> {
-    let plain = Options::default();
-    let noisy = Options {
-        // As much as an action: the strongest push still leaves the expert its say.
-        noise: spec.high.iter().copied().fold(0.0, f64::max),
-        noise_varies: true,
-        max_steps: 100,
-        ..plain.clone()
+    let whole = Options { max_steps: spec.horizon, ..Options::default() };
+    let plain = if spec.ends { Options::default() } else { whole.clone() };
+    // As much as an action: the strongest push still leaves the expert its say.
+    let noise = spec.high.iter().copied().fold(0.0, f64::max);
+    let noisy = Options { noise, noise_varies: true, ..whole.clone() };
+    let parts = if spec.name.starts_with("pendulum") {
+        vec![(Options { noise: 0.5, ..whole }, 4)]
+    } else if spec.ends {
+        let wide = Options { start: Start::Wide, ..noisy.clone() };
+        vec![(plain, 1), (noisy, 1), (wide, 2)]
+    } else {
+        vec![(plain, 2), (noisy, 2)]
     };
-    let wide = Options { start: Start::Wide, ..noisy.clone() };
-    let quarter = frames / 4;
-    [(plain, quarter), (noisy, quarter), (wide, frames - 2 * quarter)]
-        .into_iter()
+    let mut left = frames;
+    let last = parts.len() - 1;
+    let shares = parts.into_iter().enumerate().map(|(i, (options, quarters))| {
+        let share = if i == last { left } else { frames / 4 * quarters };
+        left -= share;
+        (options, share)
+    });
+    shares
         .filter(|(_, frames)| *frames > 0)
         .map(|(options, frames)| Part {
             options: Options { max_frames: Some(frames), ..options },
@@ -196,7 +208,7 @@ fn bytes_below(folder: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::data::Dataset;
-    use crate::sim::{Pursuit, record};
+    use crate::sim::{Pendulum, Pursuit, record};
 
     #[test]
     fn the_default_mixture_becomes_one_dataset_that_training_can_read() {
@@ -218,6 +230,33 @@ mod tests {
         assert_eq!(dataset.stats.get("action", "max").expect("there").to_f32(), [5.0, 5.0]);
         let left: Vec<_> = fs::read_dir(folder.path().join("data")).expect("reads").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_pendulums_mixture_is_whole_episodes_under_noise_with_clean_labels() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("pendulum");
+        let arena = Pendulum::new(0);
+        let summary = record_dataset(&root, &arena, default_mixture(arena.spec(), 1000), 0).expect("records");
+        assert_eq!(
+            (summary.recorded.frames, summary.recorded.episodes, summary.recorded.successes),
+            (1000, 5, 5)
+        );
+        let dataset = Dataset::open(&root).expect("reads");
+        let seen: Vec<_> = dataset.info.features.for_policy().into_iter().map(|f| (f.key, f.shape)).collect();
+        let expected = [("observation.state", vec![3]), ("action", vec![1])];
+        assert_eq!(seen, expected.map(|(key, shape)| (key.to_owned(), shape)));
+        let (states, actions) = (dataset.vectors("observation.state"), dataset.vectors("action"));
+        let (states, actions) = (states.expect("there").1, actions.expect("there").1);
+        let mut pushed = 0;
+        for (state, action) in states.chunks_exact(6).zip(actions.chunks_exact(2)) {
+            let [cos, sin, speed] = [state[0], state[1], state[2]].map(f64::from);
+            let pendulum = Pendulum { theta: sin.atan2(cos), speed, torque: 0.0 };
+            assert!((pendulum.expert() - f64::from(action[0])).abs() < 1e-3, "{pendulum:?}: {action:?}");
+            let gained = (f64::from(state[5]) - speed) / 0.05 - 15.0 * sin;
+            pushed += usize::from((gained / 3.0 - f64::from(action[0])).abs() > 0.05);
+        }
+        assert!(pushed > 200, "noise in {pushed} of 500 steps");
     }
 
     #[test]

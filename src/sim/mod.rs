@@ -6,11 +6,15 @@
 mod discs;
 pub mod experts;
 pub mod numpy_random;
+pub mod pendulum;
 pub mod pursuit;
 pub mod record;
 pub mod rollout;
+mod scattered;
+mod shapes;
 
 pub use experts::Scripted;
+pub use pendulum::Pendulum;
 pub use pursuit::Pursuit;
 pub use rollout::{Episode, Turn, rollout};
 
@@ -126,7 +130,8 @@ pub trait Environment: Send {
         self.expert_action()
     }
 
-    /// Where the controlled body is, in the environment's own units: what path lengths are measured on.
+    /// Where the controlled body is, in the environment's own units, and what it should reach where that varies:
+    /// what metrics are measured on.
     fn position(&self) -> Vec<f64>;
 
     /// Writes what a policy sees now.
@@ -137,7 +142,7 @@ pub trait Environment: Send {
 }
 
 /// The names [`make`] knows.
-pub const KNOWN: [&str; 1] = ["pursuit"];
+pub const KNOWN: [&str; 2] = ["pursuit", "pendulum"];
 
 /// The environment of that name, to be reset before use.
 ///
@@ -146,6 +151,7 @@ pub const KNOWN: [&str; 1] = ["pursuit"];
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     match name {
         "pursuit" => Ok(Box::new(Pursuit::new(0))),
+        "pendulum" => Ok(Box::new(Pendulum::new(0))),
         _ => Err(Error::input(format!("unknown environment `{name}`: known are {}", KNOWN.join(", ")))),
     }
 }
@@ -196,7 +202,7 @@ mod tests {
     #[test]
     fn an_unknown_environment_is_named_with_the_known_ones() {
         let error = make("pong").err().expect("there is no pong");
-        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit");
+        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit, pendulum");
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -5,13 +5,13 @@
 //! DAgger (Ross et al. 2011).
 
 use super::rollout::{Driver, Episode, Turn, episode_seed, rollout};
-use super::{Environment, Observation, Spec, Step};
-use crate::image::Image;
+use super::scattered::Scattered;
+use super::{Environment, Observation, Spec};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
 /// The step that keys what is drawn once an episode; no episode is so long.
-const ONCE: u64 = u64::MAX;
+pub(super) const ONCE: u64 = u64::MAX;
 
 /// Where episodes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,56 +227,10 @@ impl Options {
     }
 }
 
-/// An environment whose resets are wide starts, keyed by the episode's seed.
-struct Scattered(Box<dyn Environment>);
-
-impl Environment for Scattered {
-    fn spec(&self) -> &'static Spec {
-        self.0.spec()
-    }
-
-    fn fresh(&self) -> Box<dyn Environment> {
-        Box::new(Self(self.0.fresh()))
-    }
-
-    fn reset(&mut self, seed: u64) {
-        self.0.reset(seed);
-        self.0.scatter(&mut Rng::new(seed, Stream::Execution, ONCE, u32::MAX));
-    }
-
-    fn scatter(&mut self, rng: &mut Rng) {
-        self.0.scatter(rng);
-    }
-
-    fn step(&mut self, action: &[f64]) -> Result<Step> {
-        self.0.step(action)
-    }
-
-    fn expert_action(&self) -> Vec<f64> {
-        self.0.expert_action()
-    }
-
-    fn seed_expert_action(&self) -> Vec<f64> {
-        self.0.seed_expert_action()
-    }
-
-    fn position(&self) -> Vec<f64> {
-        self.0.position()
-    }
-
-    fn observe(&self, observation: &mut Observation) {
-        self.0.observe(observation);
-    }
-
-    fn render(&self) -> Image {
-        self.0.render()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Pursuit, Scripted};
+    use crate::sim::{Pendulum, Pursuit, Scripted};
 
     /// (episode, step, action, executed, last, sum of the picture)
     type Kept = (usize, usize, Vec<f32>, Vec<f32>, bool, u64);
@@ -378,6 +332,25 @@ mod tests {
         let (_, frames) = keep(&options, Scripted::Noop);
         assert!(frames.iter().all(|frame| frame.3 == [0.0, 0.0]));
         assert!(frames.iter().any(|frame| frame.2.contains(&5.0) || frame.2.contains(&-5.0)));
+    }
+
+    #[test]
+    fn the_expert_of_the_seed_labels_when_it_is_asked_to() {
+        let labels = |labels| {
+            let options = Options { episodes: Some(2), max_steps: 200, labels, ..Options::default() };
+            let mut frames = Vec::new();
+            let mut driver = Scripted::SeedExpert.driver();
+            let recorded = record(&Pendulum::new(0), &options, &mut driver, &mut |frame| {
+                assert_eq!((frame.observation.state.len(), frame.observation.image.len()), (3, 0));
+                frames.push((frame.action[0], frame.executed[0]));
+                Ok(())
+            });
+            assert_eq!(recorded.expect("records").frames, 400);
+            frames
+        };
+        assert!(labels(Labels::SeedExpert).iter().all(|(label, executed)| label == executed));
+        let corrected = labels(Labels::Expert);
+        assert!(corrected.iter().filter(|(label, executed)| label != executed).count() > 20);
     }
 
     #[test]

@@ -1,0 +1,336 @@
+//! Pendulum: swing a rod up with a motor that is too weak to lift it, and balance it.
+//!
+//! Gymnasium's Pendulum-v1 (1.4), as the seed `flow_matching_pendulum` uses it: draws from `default_rng(seed)`, f64
+//! state, f32 observation. A rod of m = 1 kg and l = 1 m turns about its end under g = 10 m/s²; the angle θ is 0
+//! upright and grows counter-clockwise, in rad. One step is dt = 1/20 s:
+//! θ̇' = clip(θ̇ + (3g/(2l) sin θ + 3/(ml²) u) dt, ±8), θ' = θ + θ̇' dt.
+
+use std::f64::consts::{PI, TAU};
+
+use super::numpy_random::NumpyRng;
+use super::shapes::{arc, paint, rod};
+use super::{Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use crate::Result;
+use crate::image::Image;
+use crate::rng::Rng;
+
+/// Greatest torque, N·m.
+pub const MAX_TORQUE: f64 = 2.0;
+/// Greatest angular speed, rad/s.
+pub const MAX_SPEED: f64 = 8.0;
+/// Solved as long as the angle is nearer than this to where it should be, rad.
+pub const TOLERANCE: f64 = 0.2;
+/// Steps of an episode, Gymnasium's time limit.
+pub const STEPS: usize = 200;
+/// What is measured: `[cos θ, sin θ, θ̇]`.
+pub(super) const MEASURED: Feature =
+    Feature { key: STATE, shape: &[3], names: &["cos_theta", "sin_theta", "theta_dot"] };
+/// What is decided: the torque u.
+pub(super) const TORQUE: Feature = Feature { key: "action", shape: &[1], names: &["torque"] };
+
+const GRAVITY: f64 = 10.0;
+const SECONDS: f64 = 0.05;
+const SIDE: usize = 256;
+
+static SPEC: Spec = Spec {
+    name: "pendulum",
+    task: "swing the pendulum up and balance it",
+    observations: &[MEASURED],
+    action: TORQUE,
+    low: &[-MAX_TORQUE],
+    high: &[MAX_TORQUE],
+    fps: 20,
+    horizon: STEPS,
+    ends: false,
+};
+
+/// The state of one pendulum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pendulum {
+    /// The angle θ, rad: 0 upright, counter-clockwise, turns are counted.
+    pub theta: f64,
+    /// The angular speed θ̇, rad/s.
+    pub speed: f64,
+    /// The torque u of the last step, N·m; 0 before the first.
+    pub torque: f64,
+}
+
+impl Pendulum {
+    /// A fresh pendulum, drawn from `numpy.random.default_rng(seed)`.
+    pub fn new(seed: u64) -> Self {
+        Self::drawn(&mut NumpyRng::default_rng(seed))
+    }
+
+    /// θ from U(−π, π), then θ̇ from U(−1, 1).
+    pub(super) fn drawn(rng: &mut NumpyRng) -> Self {
+        Self { theta: rng.uniform(-PI, PI), speed: rng.uniform(-1.0, 1.0), torque: 0.0 }
+    }
+
+    /// Any angle, any speed: what an episode may lead to.
+    pub(super) fn scattered(rng: &mut Rng) -> Self {
+        Self {
+            theta: (2.0 * rng.uniform() - 1.0) * PI,
+            speed: (2.0 * rng.uniform() - 1.0) * MAX_SPEED,
+            torque: 0.0,
+        }
+    }
+
+    /// Moves by one step under `torque`, clipped to ±2.
+    pub fn swing(&mut self, torque: f64) {
+        self.torque = torque.clamp(-MAX_TORQUE, MAX_TORQUE);
+        let acceleration = 3.0 * GRAVITY / 2.0 * self.theta.sin() + 3.0 * self.torque;
+        self.speed = (self.speed + acceleration * SECONDS).clamp(-MAX_SPEED, MAX_SPEED);
+        self.theta += self.speed * SECONDS;
+    }
+
+    /// One step. The reward is −(θ² + 0.1 θ̇² + 0.001 u²) of the state before it, θ in ±π; never ends.
+    pub fn advance(&mut self, torque: f64) -> Step {
+        let (angle, speed) = (normalised(self.theta), self.speed);
+        self.swing(torque);
+        let cost = angle * angle + 0.1 * (speed * speed) + 0.001 * (self.torque * self.torque);
+        Step { terminated: false, success: normalised(self.theta).abs() < TOLERANCE, reward: -cost }
+    }
+
+    /// `[cos θ, sin θ, θ̇]` as Gymnasium rounds it.
+    pub fn seen(&self) -> [f32; 3] {
+        [self.theta.cos(), self.theta.sin(), self.speed].map(|v| v as f32)
+    }
+
+    /// θ in ±π and θ̇ as the experts read them from the f32 observation.
+    pub(super) fn read(&self) -> (f64, f64) {
+        let [cos, sin, speed] = self.seen().map(f64::from);
+        (sin.atan2(cos), speed)
+    }
+
+    /// The expert: near the top u = −(10 θ + 2 θ̇); elsewhere it pumps the energy to that of rest upright.
+    ///
+    /// With inertia ml²/3 and the centre of mass at l/2 the energy is E = θ̇²/6 + 5 cos θ, and it grows by u θ̇: so
+    /// u = 2 (5 − E) sign θ̇.
+    pub fn expert(&self) -> f64 {
+        let (theta, speed) = self.read();
+        steer(theta, speed, Goal { error: theta, torque: 0.0, energy: 5.0 })
+    }
+
+    /// The expert as `flow_matching_pendulum` publishes it: the same near the top; elsewhere
+    /// u = −2 (E − 10) sign(θ̇ cos θ) with E = θ̇²/2 + 10 (1 − cos θ).
+    ///
+    /// That is the energy of a point mass with potential 0 at the top, where it should be greatest, so the rule
+    /// swings up by luck; policies and recordings of that seed are compared with it all the same.
+    pub fn seed_expert(&self) -> f64 {
+        let (theta, speed) = self.read();
+        if theta.abs() < NEAR {
+            return self.expert();
+        }
+        let energy = 0.5 * speed * speed + 10.0 * (1.0 - theta.cos());
+        (-2.0 * (energy - 10.0) * sign(speed * theta.cos())).clamp(-MAX_TORQUE, MAX_TORQUE)
+    }
+
+    /// The rod in red, the last torque as a blue arc from straight up, its target (if any) as a pale rod.
+    pub(super) fn picture(&self, target: Option<f64>) -> Image {
+        let pivot = [SIDE as f64 / 2.0; 2];
+        let tip =
+            |angle: f64, length: f64| [pivot[0] - length * angle.sin(), pivot[1] - length * angle.cos()];
+        let mut image = Image::filled(SIDE, SIDE, [255; 3]);
+        if let Some(target) = target {
+            paint(&mut image, [200, 230, 210], rod(pivot, tip(target, 112.0), 26.0));
+        }
+        paint(&mut image, [204, 77, 77], rod(pivot, tip(self.theta, 100.0), 18.0));
+        paint(&mut image, [40, 40, 40], rod(pivot, pivot, 10.0));
+        if self.torque != 0.0 {
+            let sweep = self.torque / MAX_TORQUE * (PI / 2.0);
+            paint(&mut image, [0, 114, 178], arc(pivot, 36.0, sweep, 6.0));
+        }
+        image
+    }
+}
+
+/// Where an expert steers to.
+pub(super) struct Goal {
+    /// The angle less the target, rad, in ±π.
+    pub error: f64,
+    /// The torque that holds the target, N·m.
+    pub torque: f64,
+    /// The energy at which the target is reached, J: θ̇²/6 + 5 cos θ.
+    pub energy: f64,
+}
+
+/// Nearer than this to the target, experts leave the energy and hold the angle, rad.
+const NEAR: f64 = 0.5;
+
+/// The expert's torque: near the goal the holding torque less 10 times the error and 2 times the speed; elsewhere
+/// the energy towards the goal's, with a push where there is no speed to pump. Clipped.
+pub(super) fn steer(theta: f64, speed: f64, goal: Goal) -> f64 {
+    let torque = if goal.error.abs() < NEAR {
+        goal.torque - (10.0 * goal.error + 2.0 * speed)
+    } else if speed == 0.0 {
+        MAX_TORQUE
+    } else {
+        2.0 * (goal.energy - (speed * speed / 6.0 + 5.0 * theta.cos())) * sign(speed)
+    };
+    torque.clamp(-MAX_TORQUE, MAX_TORQUE)
+}
+
+/// An angle brought to [−π, π).
+pub fn normalised(angle: f64) -> f64 {
+    (angle + PI).rem_euclid(TAU) - PI
+}
+
+/// −1, 0 or 1, as `numpy.sign`.
+fn sign(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value.signum() }
+}
+
+impl Environment for Pendulum {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn fresh(&self) -> Box<dyn Environment> {
+        Box::new(Self::new(0))
+    }
+
+    fn reset(&mut self, seed: u64) {
+        *self = Self::new(seed);
+    }
+
+    fn scatter(&mut self, rng: &mut Rng) {
+        *self = Self::scattered(rng);
+    }
+
+    fn step(&mut self, action: &[f64]) -> Result<Step> {
+        let [torque] = checked_action(&SPEC, action)?;
+        Ok(self.advance(torque))
+    }
+
+    fn expert_action(&self) -> Vec<f64> {
+        vec![self.expert()]
+    }
+
+    fn seed_expert_action(&self) -> Vec<f64> {
+        vec![self.seed_expert()]
+    }
+
+    /// `[θ in ±π, θ̇]`.
+    fn position(&self) -> Vec<f64> {
+        vec![normalised(self.theta), self.speed]
+    }
+
+    fn observe(&self, observation: &mut Observation) {
+        observation.state.clear();
+        observation.state.extend(self.seen());
+    }
+
+    fn render(&self) -> Image {
+        self.picture(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stream;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        traces: Vec<Trace>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Trace {
+        seed: u64,
+        controller: String,
+        states: Vec<[f64; 2]>,
+        actions: Vec<f64>,
+        rewards: Vec<f64>,
+        observations: Vec<[f32; 3]>,
+    }
+
+    fn golden() -> Vec<Trace> {
+        let text = include_str!("../../tests/golden/pendulum_traces.json");
+        let golden: Golden = serde_json::from_str(text).expect("the golden file is well formed");
+        golden.traces
+    }
+
+    #[test]
+    fn every_step_of_gymnasium_is_ours() {
+        for Trace { seed, controller, states, actions, rewards, observations } in golden() {
+            let place = |step| format!("seed {seed}, {controller}, step {step}");
+            assert_eq!([Pendulum::new(seed).theta, Pendulum::new(seed).speed], states[0], "seed {seed}");
+            for (step, &torque) in actions.iter().enumerate() {
+                let [theta, speed] = states[step];
+                let mut pendulum = Pendulum { theta, speed, torque: 0.0 };
+                if step % 20 == 0 {
+                    assert_eq!(pendulum.seen(), observations[step / 20], "{}", place(step));
+                }
+                let rule = match controller.as_str() {
+                    "expert" => pendulum.expert(),
+                    "expert-seed" => pendulum.seed_expert(),
+                    _ => torque,
+                };
+                assert!((rule - torque).abs() < 1e-12, "{}: {rule} is not {torque}", place(step));
+                let reward = pendulum.step(&[torque]).expect("a torque").reward;
+                assert!((reward - rewards[step]).abs() < 1e-12, "{}: {reward}", place(step));
+                let [theta, speed] = states[step + 1];
+                let apart = (pendulum.theta - theta).abs().max((pendulum.speed - speed).abs());
+                assert!(apart < 1e-12, "{}: {pendulum:?} is not {:?}", place(step), states[step + 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn whole_episodes_of_gymnasium_are_ours() {
+        for Trace { seed, controller, states, actions, .. } in golden() {
+            let mut pendulum = Pendulum::new(seed);
+            for (step, &torque) in actions.iter().enumerate() {
+                match controller.as_str() {
+                    "expert" => pendulum.advance(pendulum.expert()),
+                    "expert-seed" => pendulum.advance(pendulum.seed_expert()),
+                    _ => pendulum.advance(torque),
+                };
+                let [theta, speed] = states[step + 1];
+                let apart = (pendulum.theta - theta).abs().max((pendulum.speed - speed).abs());
+                assert!(apart < 1e-9, "seed {seed}, {controller}, step {step}: {apart}");
+            }
+        }
+    }
+
+    #[test]
+    fn angles_come_back_to_one_turn() {
+        for (angle, expected) in
+            [(0.0, 0.0), (3.0 * PI, -PI), (-PI, -PI), (7.0, 7.0 - TAU), (-4.0, TAU - 4.0)]
+        {
+            assert!((normalised(angle) - expected).abs() < 1e-12, "{angle}: {}", normalised(angle));
+        }
+    }
+
+    #[test]
+    fn scattered_pendulums_are_anywhere_at_any_speed() {
+        let all: Vec<Pendulum> =
+            (0..2000).map(|seed| Pendulum::scattered(&mut Rng::new(seed, Stream::Execution, 0, 0))).collect();
+        assert!(all.iter().all(|p| p.theta.abs() <= PI && p.speed.abs() <= MAX_SPEED));
+        let share = |what: fn(&Pendulum) -> bool| all.iter().filter(|p| what(p)).count() as f64 / 2000.0;
+        assert!((0.45..0.55).contains(&share(|p| p.theta.abs() < PI / 2.0)));
+        assert!((0.45..0.55).contains(&share(|p| p.speed.abs() < MAX_SPEED / 2.0)));
+    }
+
+    #[test]
+    fn pictures_show_the_rod_and_the_torque() {
+        let at = |image: &Image, x: usize, y: usize| image.pixels[(y * SIDE + x) * 3..][..3].to_vec();
+        let (red, blue, white) = ([204, 77, 77], [0, 114, 178], [255; 3]);
+        let upright = Pendulum { theta: 0.0, speed: 0.0, torque: 0.0 }.render();
+        assert_eq!((at(&upright, 128, 40), at(&upright, 128, 216)), (red.to_vec(), white.to_vec()));
+        let left = Pendulum { theta: PI / 2.0, speed: 0.0, torque: 1.0 }.render();
+        assert_eq!((at(&left, 40, 128), at(&left, 216, 128)), (red.to_vec(), white.to_vec()));
+        // A positive torque turns counter-clockwise: the arc goes from straight up to the left.
+        assert_eq!((at(&left, 116, 93), at(&left, 140, 93)), (blue.to_vec(), white.to_vec()));
+    }
+
+    #[test]
+    fn a_bad_torque_is_an_error_and_changes_nothing() {
+        let mut pendulum = Pendulum::new(1);
+        let before = pendulum.clone();
+        assert!(pendulum.step(&[1.0, 1.0]).is_err());
+        assert!(pendulum.step(&[f64::NAN]).is_err());
+        assert_eq!(pendulum, before);
+    }
+}
