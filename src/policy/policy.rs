@@ -14,7 +14,7 @@ use super::{
     Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Objective, Observations, Pretrained,
     Sampler, SamplerShape, resolve,
 };
-use crate::flow::{NoiseAt, Solver, Tolerances};
+use crate::flow::{Solver, Tolerances, dopri5};
 use crate::graph::{Bank, Device, Program};
 use crate::kernels::Set;
 use crate::{Error, Result};
@@ -385,19 +385,4 @@ impl Policy {
         }
         Ok(Chunk { actions, normalized })
     }
-}
-
-struct Adaptive {
-    points: Vec<f64>,
-    evaluations: usize,
-}
-
-fn dopri5(
-    _: &mut dyn FnMut(&[f64], &[f64]) -> Result<Vec<f64>>,
-    _: &[f64],
-    _: usize,
-    _: NoiseAt,
-    _: &Tolerances,
-) -> Result<Adaptive> {
-    Err(Error::failure("to be merged"))
 }
