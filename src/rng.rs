@@ -28,6 +28,8 @@ pub enum Stream {
     Validation = 9,
     /// Which training samples see no observation.
     ObservationDropout = 10,
+    /// The noise that a teacher makes a frame's action of; the sample is the frame.
+    Rectified = 11,
 }
 
 const M0: u32 = 0xD251_1F53;
