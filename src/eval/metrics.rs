@@ -3,7 +3,7 @@
 //! Pursuit's formulas are those of pi-e's `eval/run.py`; norms are Euclidean, ε is 1e-8 and keeps 0/0 at 0.
 
 use crate::sim::Episode;
-use crate::sim::pendulum::TOLERANCE;
+use crate::sim::pendulum::{TOLERANCE, normalised};
 
 const EPSILON: f64 = 1e-8;
 
@@ -12,6 +12,7 @@ pub fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)>
     match environment {
         "pursuit" => Pursuit::of(episode).named(),
         "pendulum" => pendulum(episode),
+        "pendulum-goal" => pendulum_goal(episode),
         _ => vec![
             ("return", episode.rewards.iter().sum()),
             ("steps", episode.actions.len() as f64),
@@ -86,6 +87,22 @@ pub fn pendulum(episode: &Episode) -> Vec<(&'static str, f64)> {
     vec![("return", total), ("upright", mean(upright).unwrap_or(0.0)), ("solved", f64::from(total > -200.0))]
 }
 
+/// The metrics of a pendulum with a goal, from its positions `[θ in ±π, θ̇, θ*]`.
+///
+/// - `return`: the sum of rewards.
+/// - `on_target`: share of the last 50 steps that end with |θ − θ*| < 0.2.
+/// - `target_error`: mean |θ − θ*| after those steps, rad.
+/// - `completed`: 1 if the episode ends with |θ − θ*| < 0.2.
+pub fn pendulum_goal(episode: &Episode) -> Vec<(&'static str, f64)> {
+    let errors = || settled(episode).map(|position| normalised(position[0] - position[2]).abs());
+    vec![
+        ("return", episode.rewards.iter().sum()),
+        ("on_target", mean(errors().map(|error| f64::from(error < TOLERANCE))).unwrap_or(0.0)),
+        ("target_error", mean(errors()).unwrap_or(0.0)),
+        ("completed", f64::from(episode.success)),
+    ]
+}
+
 /// The positions after each of the last 50 steps, or after every step of a shorter episode.
 fn settled(episode: &Episode) -> impl Iterator<Item = &[f64]> {
     let first = episode.actions.len().saturating_sub(SETTLED) + 1;
@@ -144,7 +161,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Pendulum, Pursuit as Arena, Scripted, rollout};
+    use crate::sim::{Pendulum, PendulumGoal, Pursuit as Arena, Scripted, rollout};
 
     fn evaluate(policy: Scripted, episodes: usize) -> Vec<(&'static str, Summary)> {
         let episodes = rollout(&Arena::new(0), 42, 0..episodes, 100, &mut policy.driver()).expect("runs");
@@ -217,6 +234,22 @@ mod tests {
         assert_eq!(row(Scripted::Expert, 42), "-161.8 ± 82.4, 100 %, 0.69");
         assert_eq!(row(Scripted::SeedExpert, 200), "-312.8 ± 287.5, 89 %, 0.42");
         assert_eq!(row(Scripted::Expert, 200), "-142.7 ± 88.7, 100 %, 0.72");
+    }
+
+    #[test]
+    fn the_expert_brings_every_pendulum_to_its_target() {
+        let row = |policy: Scripted| {
+            let arena = PendulumGoal::new(0);
+            let episodes = rollout(&arena, 42, 0..100, 200, &mut policy.driver()).expect("runs");
+            let row = summarise(&episodes.iter().map(|e| measure("pendulum-goal", e)).collect::<Vec<_>>());
+            row.iter().map(|(name, summary)| format!("{name} {:.2}", summary.mean)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            row(Scripted::Expert),
+            ["return -118.11", "on_target 1.00", "target_error 0.00", "completed 1.00"]
+        );
+        // Hanging targets are near where a pendulum that nobody drives swings through.
+        assert_eq!(row(Scripted::Noop)[3], "completed 0.08");
     }
 
     #[test]

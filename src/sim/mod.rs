@@ -7,6 +7,7 @@ mod discs;
 pub mod experts;
 pub mod numpy_random;
 pub mod pendulum;
+pub mod pendulum_goal;
 pub mod pursuit;
 pub mod record;
 pub mod rollout;
@@ -15,6 +16,7 @@ mod shapes;
 
 pub use experts::Scripted;
 pub use pendulum::Pendulum;
+pub use pendulum_goal::PendulumGoal;
 pub use pursuit::Pursuit;
 pub use rollout::{Episode, Turn, rollout};
 
@@ -142,7 +144,7 @@ pub trait Environment: Send {
 }
 
 /// The names [`make`] knows.
-pub const KNOWN: [&str; 2] = ["pursuit", "pendulum"];
+pub const KNOWN: [&str; 3] = ["pursuit", "pendulum", "pendulum-goal"];
 
 /// The environment of that name, to be reset before use.
 ///
@@ -152,6 +154,7 @@ pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     match name {
         "pursuit" => Ok(Box::new(Pursuit::new(0))),
         "pendulum" => Ok(Box::new(Pendulum::new(0))),
+        "pendulum-goal" => Ok(Box::new(PendulumGoal::new(0))),
         _ => Err(Error::input(format!("unknown environment `{name}`: known are {}", KNOWN.join(", ")))),
     }
 }
@@ -202,7 +205,10 @@ mod tests {
     #[test]
     fn an_unknown_environment_is_named_with_the_known_ones() {
         let error = make("pong").err().expect("there is no pong");
-        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit, pendulum");
+        assert_eq!(
+            error.to_string(),
+            "unknown environment `pong`: known are pursuit, pendulum, pendulum-goal"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 }
