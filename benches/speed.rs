@@ -11,7 +11,7 @@ use std::time::Instant;
 use flowgpu::graph::{Bank, Device};
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
-use flowgpu::policy::{Images, Network, Sampler, SamplerShape, presets::preset};
+use flowgpu::policy::{Images, Network, Observations, Sampler, SamplerShape, presets::preset};
 use flowgpu::rng::{Rng, Stream};
 use flowgpu::train::{Purpose, StepInputs, StepShape, TrainStep, Update};
 use flowgpu::{Error, Result};
@@ -113,7 +113,8 @@ impl Subject {
         let weights = vec![1.0 / (batch * 16) as f32; batch * 8];
         let times: Vec<f32> = (0..batch).map(|i| (i as f32 + 0.5) / batch as f32).collect();
         let inputs = StepInputs {
-            images: Images::Bytes(&self.images[..batch * 3 * 128 * 128]),
+            seen: Observations::of_images(Images::Bytes(&self.images[..batch * 3 * 128 * 128])),
+            dropped: &[],
             actions: &self.normal[..batch * 16],
             noise: &self.normal[..batch * 16],
             times: &times,
@@ -141,7 +142,7 @@ impl Subject {
     fn sample(&mut self, batch: usize) -> Result<()> {
         if !self.samplers.iter().any(|(known, _)| *known == batch) {
             let config = preset("pursuit-seed")?;
-            let shape = SamplerShape { batch, steps: 20, images: Dtype::U8, path: false };
+            let shape = SamplerShape { steps: 20, images: Dtype::U8, ..SamplerShape::of(&config, batch) };
             self.samplers.push((batch, Sampler::new(&config, &Network::new(&config).0, &self.bank, shape)?));
         }
         for (known, sampler) in &self.samplers {

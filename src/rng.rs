@@ -26,6 +26,8 @@ pub enum Stream {
     RandomPolicy = 8,
     /// The flow's noise and time while validating.
     Validation = 9,
+    /// Which training samples see no observation.
+    ObservationDropout = 10,
 }
 
 const M0: u32 = 0xD251_1F53;

@@ -16,7 +16,7 @@ use flowgpu::kernels::check::Distance;
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
 use flowgpu::nn::{Norm, Projection};
-use flowgpu::policy::{Config, Images, Network};
+use flowgpu::policy::{Config, Images, Network, Observations, Unconditional};
 use flowgpu::rng::{Rng, Stream};
 use flowgpu::train::{Purpose, StepInputs, StepShape, TrainStep, loss_weights};
 
@@ -552,18 +552,8 @@ fn sharing_nets() -> Vec<Net> {
     nets
 }
 
-/// A training step of a tiny patch_decoder, all in one: images of 4 x 6, patches of 2, two samples.
-fn policy(name: &str, changes: &[(&str, serde_json::Value)], t_per_slot: bool) -> Problem {
-    let mut json = serde_json::json!({
-        "type": "patch_decoder", "chunk_size": TOKENS,
-        "input_features": {"observation.image": {"type": "VISUAL", "shape": [3, 4, 6]}},
-        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
-        "patch_size": 2, "d_model": 16, "encoder_layers": 1, "encoder_heads": 2, "decoder_layers": 1,
-        "decoder_heads": 1, "dim_feedforward": 12, "dropout": 0.3
-    });
-    for (key, value) in changes {
-        json[key] = value.clone();
-    }
+/// A training step of a tiny policy, all in one: two samples, of which the second sees nothing where that is learned.
+fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
     let config = Config::parse(&json.to_string()).expect("a configuration");
     let (network, params) = Network::new(&config);
     let params = Arc::new(params);
@@ -581,7 +571,12 @@ fn policy(name: &str, changes: &[(&str, serde_json::Value)], t_per_slot: bool) -
             dropout: config.dropout,
         };
         let step = TrainStep::new(&config, &network, bank, shape)?;
-        let images = bytes(BATCH * 3 * config.n_obs_steps * 4 * 6);
+        let images = bytes(BATCH * config.n_obs_steps * config.frame_len());
+        let (seen, dropped) = (config.n_obs_steps * config.state_dim(), [0.0, 1.0]);
+        let mut states = noise(BATCH * seen, 1.0, 22);
+        if config.unconditional == Unconditional::Learned {
+            states[seen..].fill(0.0);
+        }
         let mut is_pad = [false; ROWS];
         is_pad[ROWS - 1] = true;
         let weights = loss_weights(config.loss_reduction, &is_pad, 2);
@@ -590,7 +585,8 @@ fn policy(name: &str, changes: &[(&str, serde_json::Value)], t_per_slot: bool) -
         let (actions, noises) = (noise(ROWS * 2, 1.0, 20), noise(ROWS * 2, 1.0, 21));
         Ok(Box::new(move || {
             let inputs = StepInputs {
-                images: Images::Bytes(&images),
+                seen: Observations { images: Images::Bytes(&images), state: &states },
+                dropped: &dropped,
                 actions: &actions,
                 noise: &noises,
                 times: &times,
@@ -614,12 +610,59 @@ fn policy(name: &str, changes: &[(&str, serde_json::Value)], t_per_slot: bool) -
 
 fn policies() -> Vec<Problem> {
     use serde_json::json;
+    let seeing = json!({
+        "type": "patch_decoder", "chunk_size": TOKENS,
+        "input_features": {"observation.image": {"type": "VISUAL", "shape": [3, 4, 6]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        "patch_size": 2, "d_model": 16, "encoder_layers": 1, "encoder_heads": 2, "decoder_layers": 1,
+        "decoder_heads": 1, "dim_feedforward": 12, "dropout": 0.3
+    });
+    let feeling = json!({
+        "type": "velocity_mlp", "chunk_size": TOKENS,
+        "input_features": {
+            "observation.state": {"type": "STATE", "shape": [3]},
+            "observation.environment_state": {"type": "ENV", "shape": [2]}
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        "hidden_dim": 10, "time_features": {"kind": "harmonics", "dim": 4}, "dropout": 0.2
+    });
+    let residual =
+        json!({"layout": "residual", "num_layers": 2, "time_features": {"kind": "sinusoid", "dim": 10}});
+    let with = |base: &serde_json::Value, changes: serde_json::Value| {
+        let mut json = base.clone();
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            json[key] = value.clone();
+        }
+        json
+    };
     vec![
-        policy("policy", &[("action_pos_embed", json!(true))], false),
-        policy("policy of two frames", &[("n_obs_steps", json!(2)), ("flow", json!({"noise_at": 1}))], true),
+        policy("policy", &with(&seeing, json!({"action_pos_embed": true})), false),
+        policy(
+            "policy of two frames",
+            &with(&seeing, json!({"n_obs_steps": 2, "flow": {"noise_at": 1}})),
+            true,
+        ),
         policy(
             "policy that regresses",
-            &[("objective", json!("regression")), ("action_pos_embed", json!(true))],
+            &with(&seeing, json!({"objective": "regression", "action_pos_embed": true})),
+            false,
+        ),
+        policy("policy in two passes", &with(&seeing, json!({"objective": "mip"})), false),
+        policy("state policy", &with(&feeling, json!({"n_obs_steps": 2})), false),
+        policy(
+            "state policy that learns what nothing looks like",
+            &with(&feeling, json!({"observation_dropout": 0.5, "unconditional": "learned"})),
+            false,
+        ),
+        policy("state policy of one layer", &with(&feeling, json!({"num_layers": 1})), false),
+        policy("state policy in two passes", &with(&feeling, json!({"objective": "mip"})), false),
+        policy("residual state policy", &with(&feeling, residual.clone()), false),
+        policy(
+            "residual state policy that learns what nothing looks like",
+            &with(
+                &with(&feeling, residual),
+                json!({"activation": "gelu", "observation_dropout": 0.5, "unconditional": "learned"}),
+            ),
             false,
         ),
     ]
@@ -635,7 +678,7 @@ fn the_nets_launch_every_kernel_that_has_to_do_with_gradients() {
     for net in nets() {
         launched.extend(net.graph().compile_plan().steps.iter().map(|step| step.kernel.name()));
     }
-    let others = ["time_embedding", "flow_path", "squared_norm", "clip_scale", "adam"];
+    let others = ["time_embedding", "flow_path", "combine", "squared_norm", "clip_scale", "adam"];
     let expected: BTreeSet<_> = flowgpu::kernels::all_cases().iter().map(|case| case.kernel.name()).collect();
     let missing: Vec<_> = expected.difference(&launched).filter(|name| !others.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");

@@ -13,9 +13,9 @@ use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Place, Plan, Set};
 use flowgpu::nn::Projection;
 use flowgpu::policy::presets::preset;
-use flowgpu::policy::{Config, Images, Network, Sampler, SamplerShape};
+use flowgpu::policy::{self, Config, Evaluator, Images, Network, Observations, Sampler, SamplerShape};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update};
+use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, step_graph};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
@@ -68,7 +68,7 @@ impl Policy {
     }
 
     fn sampler(&self, batch: usize, steps: usize) -> Result<Sampler> {
-        let shape = SamplerShape { batch, steps, images: Dtype::F32, path: false };
+        let shape = SamplerShape { steps, ..SamplerShape::of(&self.config, batch) };
         Sampler::new(&self.config, &self.network, &self.bank, shape)
     }
 
@@ -133,7 +133,8 @@ impl Batch {
 
     fn inputs(&self) -> StepInputs<'_> {
         StepInputs {
-            images: Images::Floats(&self.images),
+            seen: Observations::of_images(Images::Floats(&self.images)),
+            dropped: &[],
             actions: &self.actions,
             noise: &self.noise,
             times: &self.times,
@@ -146,35 +147,19 @@ const HYPER: Hyper =
     Hyper { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, ema_decay: 0.9, max_norm: 1.0 };
 const UPDATE: Option<Update> = Some(Update { decoupled: true, average: true });
 
-/// The graph of a training step without its update, as `TrainStep` builds it.
+/// The graph of a training step without its update.
 fn training_graph(config: &Config, batch: usize, dropout: f32) -> Graph {
     let (network, params) = Network::new(config);
-    let mut graph = Graph::new(Arc::new(params), Some(Training { dropout }));
-    let actions = [batch, config.chunk_size, config.action().1];
-    let images = network.image_input(&mut graph, "images", batch, Dtype::F32);
-    let [actions, noise] = ["actions", "noise"].map(|name| graph.input(name, Dtype::F32, &actions));
-    let weights = graph.input("weights", Dtype::F32, &[batch * config.chunk_size]);
-    let t = graph.input("t", Dtype::F32, &[batch]);
-    let memory = network.encode(&mut graph, images);
-    let (x, v) = graph.flow_path(noise, actions, t, config.flow.noise_at as u32);
-    let prediction = network.velocity(&mut graph, &memory, x, t);
-    let loss = graph.weighted_mse(prediction, v, weights);
-    let one = graph.constant(&[1], vec![1.0]);
-    graph.differentiate(loss, one);
-    graph.output("loss", loss);
-    graph
+    let shape =
+        StepShape { batch, images: Dtype::F32, t_per_slot: false, purpose: Purpose::Gradients, dropout };
+    step_graph(config, &network, &Arc::new(params), shape)
 }
 
-/// The graph of a sampler, as `Sampler` builds it.
+/// The graph of a sampler.
 fn sampling_graph(config: &Config, batch: usize, steps: usize) -> Graph {
     let (network, params) = Network::new(config);
-    let mut graph = Graph::new(Arc::new(params), None);
-    let images = network.image_input(&mut graph, "images", batch, Dtype::F32);
-    let noise = graph.input("noise", Dtype::F32, &[batch, config.chunk_size, config.action().1]);
-    let memory = network.encode(&mut graph, images);
-    let path = network.sample(&mut graph, config, &memory, noise, steps);
-    graph.output("sample", path[steps]);
-    graph
+    let shape = SamplerShape { steps, ..SamplerShape::of(config, batch) };
+    policy::sampling_graph(config, &network, &Arc::new(params), &shape).expect("fixed steps").0
 }
 
 /// Replays a plan next to the one in which every value has a buffer of its own, and checks that a buffer holds
@@ -415,14 +400,8 @@ fn a_sample_is_one_program_that_encodes_once() -> Result<()> {
 /// A sample by as many programs as there are steps, each asked for the velocity, and Euler's method on the host.
 fn sample_by_velocities(policy: &Policy, batch: &Batch, steps: usize) -> Result<Vec<f64>> {
     let Policy { config, network, bank } = policy;
-    let mut graph = Graph::new(Arc::clone(bank.params()), None);
-    let images = network.image_input(&mut graph, "images", batch.len, Dtype::F32);
-    let x = graph.input("x", Dtype::F32, &[batch.len, config.chunk_size, config.action().1]);
-    let t = graph.input("t", Dtype::F32, &[batch.len]);
-    let memory = network.encode(&mut graph, images);
-    let velocity = network.velocity(&mut graph, &memory, x, t);
-    graph.output("velocity", velocity);
-    let program = Program::new(&graph, bank)?;
+    let evaluator = Evaluator::new(config, network, bank, SamplerShape::of(config, batch.len), false)?;
+    let program = evaluator.program();
     program.write("images", &batch.images)?;
     let mut point: Vec<f64> = batch.noise.iter().map(|&x| f64::from(x)).collect();
     for time in config.flow.grid(steps) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::common::{DeviceArgs, note, print_profile};
 use crate::policy::tensors::to_safetensors;
-use crate::policy::{Chunk, Noise, Objective, Observations, Policy, resolve_policy};
+use crate::policy::{Chunk, Noise, Objective, Policy, resolve_policy};
 use crate::report::path::{SolverPath, noise_to_action};
 use crate::{Error, Result};
 use inputs::Inputs;
@@ -28,7 +28,10 @@ pub struct Args {
     /// Solver steps [default: the policy's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// The policy sees the first frame of pursuit's episode S
+    /// The environment whose first frame the policy sees [default: the one it was trained for]
+    #[arg(long, conflicts_with_all = ["dataset_root", "observations"])]
+    env: Option<String>,
+    /// The policy sees the first frame of the environment's episode S
     #[arg(long, value_name = "S", default_value_t = 42, conflicts_with_all = ["dataset_root", "observations"])]
     env_seed: u64,
     /// The policy sees a frame of this dataset
@@ -77,15 +80,16 @@ pub fn run(args: Args) -> Result<()> {
     let out = args.out.as_deref().map(|file| Ok((file, Format::of(file)?))).transpose()?;
     let pretrained = resolve_policy(&args.policy)?;
     pretrained.notes.iter().for_each(note);
+    let env = args.env.clone().or_else(|| pretrained.env()).unwrap_or_else(|| "pursuit".to_owned());
     let mut policy = Policy::from_parts(pretrained, &args.device.open()?)?;
     args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
     let inputs = match (&args.observations, &args.dataset_root) {
         (Some(file), _) => inputs::from_file(&policy, file)?,
         (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame)?,
-        (None, None) => inputs::from_environment(&policy, args.env_seed)?,
+        (None, None) => inputs::from_environment(&policy, &env, args.env_seed)?,
     };
     let noise = args.noise(&policy, inputs.batch)?;
-    let observations = Observations { images: inputs.images.images() };
+    let observations = inputs.seen.observations();
 
     let start = Instant::now();
     let chunk = policy.predict_chunk(&observations, &noise)?;
@@ -175,6 +179,7 @@ fn print(name: &str, policy: &Policy, inputs: &Inputs, chunk: &Chunk) {
     let (slots, dims) = (config.chunk_size, config.action().1);
     let passes = match (config.objective, config.flow.num_steps) {
         (Objective::Regression, _) => "one pass".to_owned(),
+        (Objective::Mip, _) => "two passes".to_owned(),
         (Objective::Flow, 1) => "1 solver step".to_owned(),
         (Objective::Flow, steps) => format!("{steps} solver steps"),
     };

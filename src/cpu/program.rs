@@ -116,9 +116,9 @@ impl<T: Float> Program<T> {
         self
     }
 
-    /// Runs the whole program.
-    pub fn run(&self) {
-        for launch in &self.steps {
+    /// Runs the program from a launch on; from the first, the whole of it.
+    pub fn run_from(&self, first: usize) {
+        for launch in &self.steps[first..] {
             launch.run(self.fast);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::metrics::{Pursuit, Summary, summarise};
-use crate::policy::{Images, Policy, Usage};
+use crate::policy::{Images, Observations, Policy, Usage};
 use crate::sim::rollout::Driver;
 use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
 use crate::{Error, Result};
@@ -78,9 +78,7 @@ pub fn evaluate_watched(
     };
     let report = evaluate_driver(environment, &mut watched, options)?;
     drop(decide);
-    let after = policy.usage();
-    let usage = Usage { chunks: after.chunks - before.chunks, busy: after.busy - before.busy };
-    Ok(Report { n_action_steps, usage: Some(usage), ..report })
+    Ok(Report { n_action_steps, usage: Some(policy.usage().since(before)), ..report })
 }
 
 /// Evaluates whatever decides: a rule of [`Scripted`](crate::sim::Scripted), say.
@@ -122,7 +120,9 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
     check_fit(environment.spec(), policy)?;
     let width = policy.config().action().1;
     let mut observation = Observation::default();
-    let mut frames = Vec::new();
+    let states: Vec<String> = policy.config().states().map(|(key, _)| key.to_owned()).collect();
+    let sees = policy.config().images().next().is_some();
+    let (mut frames, mut state) = (Vec::new(), Vec::new());
     Ok(Box::new(move |turns: &[Turn<'_>]| {
         // Episodes of a rollout begin together.
         let step = turns.first().map_or(0, |turn| turn.step);
@@ -130,12 +130,17 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
             policy.reset();
         }
         frames.clear();
+        state.clear();
         for turn in turns {
             turn.environment.observe(&mut observation);
-            frames.extend_from_slice(&observation.image);
+            if sees {
+                frames.extend_from_slice(&observation.image);
+            }
+            states.iter().for_each(|key| state.extend_from_slice(observation.vector(key)));
         }
         let episodes: Vec<usize> = turns.iter().map(|turn| turn.episode).collect();
-        let actions = policy.select_action(&episodes, Images::Bytes(&frames));
+        let actions =
+            policy.select_action(&episodes, Observations { images: Images::Bytes(&frames), state: &state });
         let actions = actions.map_err(|e| e.at(format!("step {step}")))?;
         Ok(actions.chunks(width).map(|action| action.iter().map(|&v| f64::from(v)).collect()).collect())
     }))
@@ -188,6 +193,27 @@ impl Report {
     pub fn ms_per_chunk(&self) -> Option<f64> {
         let usage = self.usage.filter(|usage| usage.chunks > 0)?;
         Some(1e3 * usage.busy.as_secs_f64() / usage.chunks as f64)
+    }
+
+    /// The mean of a metric.
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(known, _)| *known == name).map(|(_, summary)| summary.mean)
+    }
+
+    /// One number to choose a checkpoint by, larger is better: the return, or, of a task that is to be solved soon, the
+    /// share that is solved and then speed.
+    pub fn score(&self) -> f64 {
+        match self.mean("steps_to_capture") {
+            Some(steps) => self.success_rate - steps / 1000.0,
+            None => self.mean("return").unwrap_or(self.success_rate),
+        }
+    }
+
+    /// The means of all metrics, and the share solved.
+    pub fn means(&self) -> Value {
+        let means = self.metrics.iter().map(|(name, summary)| ((*name).to_owned(), json!(summary.mean)));
+        let success = ("success_rate".to_owned(), json!(self.success_rate));
+        Value::Object(std::iter::once(success).chain(means).collect())
     }
 
     /// As `eval --json` prints it:

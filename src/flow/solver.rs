@@ -18,7 +18,7 @@ pub enum Solver {
     Midpoint,
     /// The classical Runge–Kutta method: order 4.
     Rk4,
-    /// Dormand and Prince's 5(4): order 5.
+    /// Dormand and Prince's 5(4): order 5 at fixed steps; [`dopri5`](super::dopri5) chooses its own.
     Dopri5,
 }
 

@@ -50,7 +50,7 @@ impl TimeLaw {
         match *self {
             Self::Uniform => rng.uniform(),
             // Beta(a, 1) by its inverse distribution function u^(1/a).
-            Self::Beta { alpha, beta, scale, offset } if beta == 1.0 => {
+            Self::Beta { alpha, beta: 1.0, scale, offset } => {
                 scale * rng.uniform().powf(1.0 / alpha) + offset
             }
             // X / (X + Y) with X from Gamma(alpha, 1) and Y from Gamma(beta, 1).

@@ -110,13 +110,13 @@ impl Program {
         Ok(Self { gpu: Arc::clone(gpu), slots, steps, cuts })
     }
 
-    /// Submits the whole program; does not wait.
+    /// Submits the program from a launch on, from the first the whole of it; does not wait.
     ///
     /// # Errors
     /// If the device was lost.
-    pub fn run(&self) -> Result<()> {
-        let mut from = 0;
-        for &to in self.cuts.iter().chain([&self.steps.len()]) {
+    pub fn run_from(&self, first: usize) -> Result<()> {
+        let mut from = first;
+        for &to in self.cuts.iter().chain([&self.steps.len()]).filter(|&&to| to > first) {
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());

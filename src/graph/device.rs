@@ -293,10 +293,18 @@ impl Program {
     /// # Errors
     /// If the GPU was lost.
     pub fn run(&self) -> Result<()> {
+        self.run_from(0)
+    }
+
+    /// Runs it from a launch on: what earlier launches left in kept values ([`Graph::keep`]) is still there.
+    ///
+    /// # Errors
+    /// If the GPU was lost.
+    pub fn run_from(&self, first: usize) -> Result<()> {
         match &self.body {
-            Body::Cpu(program) => program.run(),
-            Body::Oracle(program) => program.run(),
-            Body::Gpu(program) => program.run()?,
+            Body::Cpu(program) => program.run_from(first),
+            Body::Oracle(program) => program.run_from(first),
+            Body::Gpu(program) => program.run_from(first)?,
         }
         Ok(())
     }

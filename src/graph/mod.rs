@@ -123,11 +123,16 @@ impl Graph {
         value
     }
 
-    /// Gives a value a name under which the host reads it after a run.
-    pub fn output(&mut self, name: &str, value: Value) {
+    /// Gives a value a buffer of its own, which outlives a run.
+    pub fn keep(&mut self, value: Value) {
         if self.values[value.0].home == Home::Temporary {
             self.values[value.0].home = Home::Kept;
         }
+    }
+
+    /// Gives a value a name under which the host reads it after a run.
+    pub fn output(&mut self, name: &str, value: Value) {
+        self.keep(value);
         self.names.insert(name.to_owned(), value);
     }
 

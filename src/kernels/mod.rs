@@ -10,6 +10,7 @@ pub mod add_rows;
 pub mod attention;
 pub mod attention_backward;
 pub mod check;
+pub mod combine;
 pub mod dropout;
 pub mod float;
 pub mod flow_path;
@@ -149,6 +150,7 @@ kernels! {
     add_rows::AddRows,
     add_rows::ReduceRows,
     add_rows::AddInto,
+    combine::Combine,
     time_embedding::TimeEmbedding,
     flow_path::FlowPath,
     mse::WeightedMse,

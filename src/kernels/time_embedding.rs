@@ -12,6 +12,7 @@
 //! | `Interleaved` | max_period^(−2i/dim) / 2π | interleaved | `patch_decoder` (Vaswani et al., arXiv 1706.03762) |
 //! | `Periods` | 1 / (min (max/min)^(i/(half − 1))) | halves | `flowmatching` (π0's, arXiv 2410.24164) |
 //! | `Powers` | 2^i | halves | `velocity_mlp`, concat |
+//! | `Harmonics` | (i + 1) / 4 | halves | `velocity_mlp`, concat |
 //! | `Sinusoid` | exp(−ln(max_period) i / half) / 2π | halves | `velocity_mlp`, residual |
 //!
 //! Angles reach 1,570 rad, where f32 cannot hold t f to the 1e-7 turns that features good to 1e-6 need. So f is
@@ -41,6 +42,8 @@ pub enum TimeFeatures {
     },
     /// Periods 1, 1/2, 1/4, …, sines then cosines.
     Powers,
+    /// Periods 4, 4/2, 4/3, …, sines then cosines: smooth over [0, 1], and no frequency that a grid of 20 steps aliases.
+    Harmonics,
     /// The Transformer's frequencies, sines then cosines.
     Sinusoid {
         /// 2π times the period that the frequencies approach.
@@ -61,6 +64,7 @@ impl TimeFeatures {
                 1.0 / (min * (max / min).powf(fraction))
             }
             TimeFeatures::Powers => (i as f64).exp2(),
+            TimeFeatures::Harmonics => (i + 1) as f64 / 4.0,
         };
         (0..half).map(turns).collect()
     }
@@ -166,12 +170,13 @@ impl TimeEmbedding {
     }
 }
 
-/// What the five systems use.
-const KINDS: [TimeFeatures; 4] = [
+/// What the five systems use, and one more.
+const KINDS: [TimeFeatures; 5] = [
     TimeFeatures::Interleaved { max_period: 1e4 },
     TimeFeatures::Periods { min: 4e-3, max: 4.0 },
     TimeFeatures::Powers,
     TimeFeatures::Sinusoid { max_period: 1e4 },
+    TimeFeatures::Harmonics,
 ];
 
 #[cfg(test)]
@@ -188,6 +193,7 @@ mod tests {
                 TAU * t / (min * (max / min).powf(i as f64 / (half as f64 - 1.0)))
             }
             TimeFeatures::Powers => TAU * 2_f64.powi(i as i32) * t,
+            TimeFeatures::Harmonics => TAU * (i + 1) as f64 * t / 4.0,
             TimeFeatures::Sinusoid { max_period } => t * (-max_period.ln() * i as f64 / half as f64).exp(),
         };
         if kind.interleaved() {

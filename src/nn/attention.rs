@@ -71,6 +71,13 @@ pub struct CrossAttention(MultiHead);
 #[derive(Debug, Clone, Copy)]
 pub struct KeysValues(Value);
 
+impl KeysValues {
+    /// Both, side by side.
+    pub fn value(&self) -> Value {
+        self.0
+    }
+}
+
 impl CrossAttention {
     /// Declares the layer.
     pub fn new(params: &mut Params, name: &str, width: usize, heads: usize) -> Self {

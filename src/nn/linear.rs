@@ -1,6 +1,6 @@
 //! Linear layers and layer norms with their parameters.
 
-use crate::graph::ops::Linear;
+use crate::graph::ops::{Bias, Linear, Part};
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 
 /// y = x Wᵀ + b, `{name}.weight` [out, in] and `{name}.bias` `[out]`.
@@ -27,6 +27,22 @@ impl Projection {
     /// The layer's application, to be given an activation or a residual, and appended by [`Graph::linear`].
     pub fn of(&self, x: Value) -> Linear {
         Linear::new(x, self.weight, self.bias, 0..self.outputs)
+    }
+
+    /// The same for an input that is several values side by side.
+    pub fn of_parts(&self, graph: &Graph, values: &[Value]) -> Linear {
+        let mut column = 0;
+        let part = |&x: &Value| {
+            let part = Part { x, column };
+            column += graph.rows(x).1;
+            part
+        };
+        Linear { inputs: values.iter().map(part).collect(), ..self.of(values[0]) }
+    }
+
+    /// What a part of the input, whose first column meets the weight's `column`, adds to the product; no bias.
+    pub fn of_columns(&self, x: Value, column: usize) -> Linear {
+        Linear { inputs: vec![Part { x, column }], bias: Bias::None, ..self.of(x) }
     }
 }
 

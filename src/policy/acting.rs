@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::images::Pixels;
-use super::{ActionQueue, Images, Policy};
+use super::observations::{FrameSizes, Kept};
+use super::{ActionQueue, Observations, Policy};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
@@ -36,14 +36,14 @@ pub(super) type Episodes = BTreeMap<usize, Episode>;
 /// What a policy remembers of one episode.
 pub(super) struct Episode {
     queue: ActionQueue,
-    /// The last T frames, the oldest first; the first frame stands for those before it.
-    seen: Pixels,
+    /// The last T time steps, the oldest first; the first stands for those before it.
+    seen: Kept,
     /// Chunks made so far.
     chunks: u64,
 }
 
 impl Policy {
-    /// Forgets all episodes: queues, frames and how many chunks each has had.
+    /// Forgets all episodes: queues, observations and how many chunks each has had.
     pub fn reset(&mut self) {
         self.episodes.clear();
     }
@@ -53,16 +53,16 @@ impl Policy {
         self.noise = noise;
     }
 
-    /// The next action of each of some episodes, [B, A], from the frames [B, 3, H, W] they see now. An episode that
+    /// The next action of each of some episodes, [B, A], from what they see now, one time step each. An episode that
     /// is not known yet begins. One batch of chunks is made for those that have executed theirs.
     ///
     /// # Errors
     /// As [`Self::predict_chunk`]; errors name the episode.
-    pub fn select_action(&mut self, episodes: &[usize], frames: Images<'_>) -> Result<Vec<f32>> {
-        self.check_images(frames, episodes.len(), 1)?;
-        let size = self.frame_len();
+    pub fn select_action(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<Vec<f32>> {
+        seen.check(&self.config, episodes.len(), 1)?;
+        let sizes = FrameSizes::of(&self.config);
         for (i, &episode) in episodes.iter().enumerate() {
-            self.see(episode, frames.part(i * size..(i + 1) * size))?;
+            self.see(episode, seen.part(i..i + 1, sizes))?;
         }
         let mut actions: Vec<_> = episodes.iter().map(|episode| self.pop(episode)).collect();
         let due = episodes.iter().zip(&actions).filter(|(_, action)| action.is_none());
@@ -81,14 +81,14 @@ impl Policy {
     }
 
     /// Keeps what an episode sees.
-    fn see(&mut self, episode: usize, frame: Images<'_>) -> Result<()> {
+    fn see(&mut self, episode: usize, step: Observations<'_>) -> Result<()> {
         match self.episodes.get_mut(&episode) {
             Some(known) => {
-                known.seen.append(frame).map_err(|e| e.at(format!("episode {episode}")))?;
-                known.seen.drop_first(frame.len());
+                known.seen.append(step).map_err(|e| e.at(format!("episode {episode}")))?;
+                known.seen.drop_first(FrameSizes::of(&self.config));
             }
             None => {
-                let seen = Pixels::repeated(frame, self.config.n_obs_steps);
+                let seen = Kept::repeated(step, self.config.n_obs_steps);
                 let queue = ActionQueue::new(&self.config);
                 self.episodes.insert(episode, Episode { queue, seen, chunks: 0 });
             }
@@ -99,17 +99,17 @@ impl Policy {
     /// Makes a new chunk for each of these episodes, in one batch.
     fn refill(&mut self, due: &[usize]) -> Result<()> {
         let size = self.chunk_len();
-        let mut images: Option<Pixels> = None;
+        let mut seen: Option<Kept> = None;
         let mut noise = Vec::with_capacity(due.len() * size);
         for (&number, episode) in due.iter().filter_map(|number| self.episodes.get_key_value(number)) {
-            match &mut images {
-                Some(images) => images.append(episode.seen.images())?,
-                None => images = Some(episode.seen.clone()),
+            match &mut seen {
+                Some(seen) => seen.append(episode.seen.observations())?,
+                None => seen = Some(episode.seen.clone()),
             }
             noise.extend(self.noise.draw(number, episode.chunks, size));
         }
-        let Some(images) = images else { return Ok(()) };
-        let normalized = self.integrate(images.images(), &noise, false)?.pop().unwrap_or_default();
+        let Some(seen) = seen else { return Ok(()) };
+        let normalized = self.integrate(&seen.observations(), &noise, false)?.pop().unwrap_or_default();
         let chunk = self.finish(normalized, |i| format!("episode {}", due[i]))?;
         for (number, actions) in due.iter().zip(chunk.actions.chunks(size)) {
             if let Some(episode) = self.episodes.get_mut(number) {
@@ -128,9 +128,7 @@ mod tests {
     use super::*;
     use crate::graph::{Bank, Device};
     use crate::kernels::Set;
-    use crate::policy::{
-        Chunk, Config, Network, Normalizer, Objective, Observations, Stats, presets::preset,
-    };
+    use crate::policy::{Chunk, Config, Images, Network, Normalizer, Objective, Stats, presets::preset};
 
     const FRAME: usize = 3 * 32 * 32;
 
@@ -167,7 +165,8 @@ mod tests {
     }
 
     fn step(policy: &mut Policy, episodes: &[usize], at: usize) -> Vec<f32> {
-        policy.select_action(episodes, Images::Bytes(&frames(episodes, at))).expect("acts")
+        let seen = frames(episodes, at);
+        policy.select_action(episodes, Observations::of_images(Images::Bytes(&seen))).expect("acts")
     }
 
     /// Another batch size may round otherwise, no more.
@@ -205,7 +204,7 @@ mod tests {
             let action = step(&mut acting, &[6], at);
             let stacked: Vec<u8> = seen.iter().flat_map(|&past| frame(6, past)).collect();
             let noise = Noise::Seeded(1).draw(6, at as u64, 16);
-            let observations = Observations { images: Images::Bytes(&stacked) };
+            let observations = Observations::of_images(Images::Bytes(&stacked));
             let chunk = policy(3, 1).predict_chunk(&observations, &noise).expect("predicts");
             assert_eq!(action, chunk.actions[..2], "step {at}");
         }
@@ -217,7 +216,7 @@ mod tests {
         let (pictures, noise) = (frames(&[0, 1, 2], 0), Noise::Seeded(5).draw(0, 0, 48));
         let mut predict = |images, noise: &[f32]| {
             let Chunk { actions, normalized } =
-                policy.predict_chunk(&Observations { images }, noise).expect("predicts");
+                policy.predict_chunk(&Observations::of_images(images), noise).expect("predicts");
             assert!(
                 actions
                     .iter()
@@ -240,7 +239,7 @@ mod tests {
     fn a_path_runs_from_the_noise_to_the_chunk() {
         let mut policy = policy(1, 8);
         let (picture, noise) = (frame(0, 0), Noise::Seeded(2).draw(0, 0, 16));
-        let observations = Observations { images: Images::Bytes(&picture) };
+        let observations = Observations::of_images(Images::Bytes(&picture));
         let chunk = policy.predict_chunk(&observations, &noise).expect("predicts");
         let path = policy.predict_path(&observations, &noise).expect("predicts");
         assert_eq!(path.len(), 4, "three steps");
@@ -270,13 +269,14 @@ mod tests {
         let mut policy = policy(1, 8);
         let picture = frame(0, 0);
         let mut refuse = |images, noise: &[f32]| {
-            let error = policy.predict_chunk(&Observations { images }, noise).expect_err("wrong");
+            let error = policy.predict_chunk(&Observations::of_images(images), noise).expect_err("wrong");
             assert_eq!(error.exit_code(), 2);
             error.to_string()
         };
         let noise = [0.5; 16];
         assert!(
-            refuse(Images::Bytes(&picture[1..]), &noise).starts_with("`observation.image` has 3071 values")
+            refuse(Images::Bytes(&picture[1..]), &noise)
+                .starts_with("`observation.image` has 3071 values where 1 x 1 time steps of 3072 have 3072")
         );
         assert!(refuse(Images::Bytes(&picture), &noise[1..]).starts_with("noise of 15 values"));
         let mut bad = noise;
@@ -286,8 +286,9 @@ mod tests {
         floats[7] = f32::INFINITY;
         assert_eq!(refuse(Images::Floats(&floats), &noise), "the picture holds inf in sample 0, element 7");
         step(&mut policy, &[0], 0);
-        let mixed =
-            policy.select_action(&[0], Images::Floats(&[0.0; FRAME])).expect_err("bytes, then floats");
+        let mixed = policy
+            .select_action(&[0], Observations::of_images(Images::Floats(&[0.0; FRAME])))
+            .expect_err("bytes, then floats");
         assert!(mixed.to_string().starts_with("episode 0: pictures are bytes or floats"), "{mixed}");
     }
 
@@ -296,7 +297,10 @@ mod tests {
         let mut policy = policy(1, 8);
         let bank = policy.bank.clone();
         bank.write(Set::Weights, "velocity_head.bias", &[f32::NAN, 0.0]);
-        let error = policy.select_action(&[3, 8], Images::Bytes(&frames(&[3, 8], 0))).expect_err("NaN");
+        let error = {
+            let seen = frames(&[3, 8], 0);
+            policy.select_action(&[3, 8], Observations::of_images(Images::Bytes(&seen))).expect_err("NaN")
+        };
         assert_eq!(error.to_string(), "episode 3: `action` is NaN at step 0, dimension 0: it is not sent");
         assert_eq!(error.exit_code(), 1);
     }

@@ -124,6 +124,11 @@ impl Pretrained {
         self.tensors.take_params(params, "")
     }
 
+    /// The environment it was trained for, where that was saved.
+    pub fn env(&self) -> Option<String> {
+        self.train_config.as_ref()?["env"].as_str().map(str::to_owned)
+    }
+
     /// What its inputs and actions go through.
     ///
     /// # Errors

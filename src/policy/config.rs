@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::Family;
 use crate::fields::Fields;
 use crate::flow::FlowConfig;
 use crate::{Error, Result};
@@ -78,7 +79,32 @@ pub enum Objective {
     Flow,
     /// The action itself, from x = 0 at the noise's end of time.
     Regression,
+    /// The action in two passes: from x = 0, then from the answer with a little noise (MIP, arXiv 2512.01809).
+    Mip,
 }
+
+impl Objective {
+    /// Passes through the network that a chunk takes, where the solver makes `evaluations` of a flow.
+    pub fn passes(self, evaluations: usize) -> usize {
+        match self {
+            Self::Flow => evaluations,
+            Self::Regression => 1,
+            Self::Mip => 2,
+        }
+    }
+
+    /// The flow times of these passes.
+    pub fn times(self, flow: &FlowConfig, steps: usize) -> Vec<f64> {
+        match self {
+            Self::Flow => flow.evaluation_times(steps),
+            Self::Regression => vec![flow.noise_time()],
+            Self::Mip => vec![flow.noise_time(), (flow.noise_time() - MIP_TIME).abs()],
+        }
+    }
+}
+
+/// Where MIP's second pass stands on the way from noise (0) to action (1).
+pub const MIP_TIME: f64 = 0.9;
 
 /// What the loss is a mean over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,32 +118,15 @@ pub enum LossReduction {
     All,
 }
 
-/// The network family and its sizes.
+/// What stands for no observation, in normalised units: the condition of guidance's other branch.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Family {
-    /// Seed 000's network.
-    PatchDecoder(PatchDecoderConfig),
-}
-
-/// Sizes of a `patch_decoder`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PatchDecoderConfig {
-    /// Side of a square patch, pixels.
-    pub patch_size: usize,
-    /// Width of every token.
-    pub d_model: usize,
-    /// Layers over image tokens.
-    pub encoder_layers: usize,
-    /// Attention heads there.
-    pub encoder_heads: usize,
-    /// Layers over action tokens.
-    pub decoder_layers: usize,
-    /// Attention heads there.
-    pub decoder_heads: usize,
-    /// Width of the feed-forward blocks.
-    pub dim_feedforward: usize,
-    /// Whether action slots have a learned embedding.
-    pub action_pos_embed: bool,
+pub enum Unconditional {
+    /// Zeros; black pictures.
+    Zeros,
+    /// A learned state, the parameter `unconditional` \[T · S\].
+    Learned,
+    /// This state `[S]`, for every time step.
+    Given(Vec<f32>),
 }
 
 /// A whole configuration.
@@ -143,6 +152,11 @@ pub struct Config {
     pub loss_reduction: LossReduction,
     /// Probability that an activation is dropped while training.
     pub dropout: f32,
+    /// Share of the training samples that see [`Self::unconditional`] instead of their observation: what makes guidance
+    /// at sampling time mean something.
+    pub observation_dropout: f32,
+    /// What stands for no observation.
+    pub unconditional: Unconditional,
     /// The flow's conventions.
     pub flow: FlowConfig,
     /// The network.
@@ -172,25 +186,13 @@ impl Config {
             action_padding: fields.or("action_padding", ActionPadding::Hold)?,
             objective: fields.or("objective", Objective::Flow)?,
             loss_reduction: fields.or("loss_reduction", LossReduction::Valid)?,
-            dropout: fields.or("dropout", 0.1)?,
+            dropout: fields.or("dropout", Family::default_dropout(&family))?,
+            observation_dropout: fields.or("observation_dropout", 0.0)?,
+            unconditional: fields
+                .optional("unconditional")?
+                .map_or(Ok(Unconditional::Zeros), Unconditional::from_json)?,
             flow: fields.optional("flow")?.map_or(Ok(FlowConfig::default()), FlowConfig::from_json)?,
-            family: match family.as_str() {
-                "patch_decoder" => Family::PatchDecoder(PatchDecoderConfig {
-                    patch_size: fields.or("patch_size", 16)?,
-                    d_model: fields.or("d_model", 64)?,
-                    encoder_layers: fields.or("encoder_layers", 2)?,
-                    encoder_heads: fields.or("encoder_heads", 4)?,
-                    decoder_layers: fields.or("decoder_layers", 2)?,
-                    decoder_heads: fields.or("decoder_heads", 2)?,
-                    dim_feedforward: fields.or("dim_feedforward", 256)?,
-                    action_pos_embed: fields.or("action_pos_embed", false)?,
-                }),
-                other => {
-                    return Err(Error::input(format!(
-                        "config.json: unknown policy type `{other}`: known are patch_decoder"
-                    )));
-                }
-            },
+            family: Family::take(&family, &mut fields)?,
             kept: Map::new(),
         };
         config.kept = fields.finish(LEROBOT_KEYS)?;
@@ -203,10 +205,9 @@ impl Config {
         let features = |list: &[(String, Feature)]| {
             list.iter().map(|(key, feature)| (key.clone(), json!(feature))).collect::<Map<_, _>>()
         };
-        let Family::PatchDecoder(sizes) = &self.family;
         let name = |kind: &FeatureType| json!(kind).as_str().unwrap_or_default().to_owned();
         let mut json = json!({
-            "type": "patch_decoder",
+            "type": self.family.name(),
             "n_obs_steps": self.n_obs_steps,
             "chunk_size": self.chunk_size,
             "n_action_steps": self.n_action_steps,
@@ -215,21 +216,17 @@ impl Config {
             "normalization_mapping":
                 self.normalization.iter().map(|(kind, mode)| (name(kind), json!(mode))).collect::<Map<_, _>>(),
             "action_padding": self.action_padding,
-            "patch_size": sizes.patch_size,
-            "d_model": sizes.d_model,
-            "encoder_layers": sizes.encoder_layers,
-            "encoder_heads": sizes.encoder_heads,
-            "decoder_layers": sizes.decoder_layers,
-            "decoder_heads": sizes.decoder_heads,
-            "dim_feedforward": sizes.dim_feedforward,
-            // Through a decimal, so that 0.1 is saved as 0.1.
-            "dropout": self.dropout.to_string().parse::<f64>().unwrap_or_default(),
-            "action_pos_embed": sizes.action_pos_embed,
+            "dropout": decimal(self.dropout),
             "objective": self.objective,
             "loss_reduction": self.loss_reduction,
             "flow": self.flow.to_json(),
         });
+        if self.observation_dropout > 0.0 {
+            json["observation_dropout"] = json!(decimal(self.observation_dropout));
+            json["unconditional"] = self.unconditional.to_json();
+        }
         if let Value::Object(map) = &mut json {
+            map.extend(self.family.to_json());
             map.extend(self.kept.clone());
         }
         json
@@ -245,6 +242,23 @@ impl Config {
     pub fn images(&self) -> impl Iterator<Item = (&str, &Feature)> {
         let visual = self.input_features.iter().filter(|(_, feature)| feature.kind == FeatureType::Visual);
         visual.map(|(key, feature)| (key.as_str(), feature))
+    }
+
+    /// The state vectors, in order: what they are concatenated in.
+    pub fn states(&self) -> impl Iterator<Item = (&str, &Feature)> {
+        let vector = |kind| matches!(kind, FeatureType::State | FeatureType::Env);
+        let states = self.input_features.iter().filter(move |(_, feature)| vector(feature.kind));
+        states.map(|(key, feature)| (key.as_str(), feature))
+    }
+
+    /// S: values of all state vectors at one time step.
+    pub fn state_dim(&self) -> usize {
+        self.states().map(|(_, feature)| feature.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Values of one frame of the camera, 3 · H · W; 0 without one.
+    pub fn frame_len(&self) -> usize {
+        self.images().map(|(_, image)| image.shape.iter().product::<usize>()).sum()
     }
 
     /// How a type of feature is normalised; left alone where nothing is said.
@@ -280,53 +294,60 @@ impl Config {
         if shape.len() != 1 || shape[0] == 0 {
             return wrong(format!("the action's shape is {shape:?}: use [A], A at least 1"));
         }
-        let Family::PatchDecoder(sizes) = &self.family;
-        self.check_patch_decoder(sizes)
+        let share = self.observation_dropout;
+        if !(0.0..1.0).contains(&share) {
+            return wrong(format!(
+                "`observation_dropout` is {share}: use a share from 0 up to, not including, 1"
+            ));
+        }
+        self.unconditional.check(self)?;
+        self.family.check(self)
+    }
+}
+
+impl Unconditional {
+    fn from_json(value: Value) -> Result<Self> {
+        match &value {
+            Value::String(name) if name == "zeros" => Ok(Self::Zeros),
+            Value::String(name) if name == "learned" => Ok(Self::Learned),
+            _ => serde_json::from_value(value.clone()).map(Self::Given).map_err(|_| {
+                Error::input(format!(
+                    "config.json: `unconditional` is {value}: use \"zeros\", \"learned\", or a list of numbers"
+                ))
+            }),
+        }
     }
 
-    fn check_patch_decoder(&self, sizes: &PatchDecoderConfig) -> Result<()> {
-        let wrong = |what: String| Err(Error::input(format!("config.json: {what}")));
-        let images: Vec<_> = self.images().collect();
-        let ([(key, image)], 1) = (images.as_slice(), self.input_features.len()) else {
-            return wrong("a patch_decoder takes one input feature, of type VISUAL".to_owned());
-        };
-        let patch = sizes.patch_size;
-        match image.shape.as_slice() {
-            &[3, height, width] if patch > 0 && height >= patch && width >= patch => {
-                if height % patch != 0 || width % patch != 0 {
-                    return wrong(format!(
-                        "`{key}` is {height}x{width}, no multiple of `patch_size` {patch}"
-                    ));
-                }
-            }
-            shape => {
-                return wrong(format!(
-                    "`{key}` has shape {shape:?}: use [3, H, W], at least a patch of {patch}"
-                ));
-            }
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Zeros => json!("zeros"),
+            Self::Learned => json!("learned"),
+            Self::Given(values) => values.iter().map(|&v| decimal(v)).collect(),
         }
-        if self.normalization_of(FeatureType::Visual) != Normalization::Identity {
-            return wrong("a patch_decoder reads images as they are: VISUAL must be IDENTITY".to_owned());
-        }
-        for (what, heads) in [("encoder_heads", sizes.encoder_heads), ("decoder_heads", sizes.decoder_heads)]
-        {
-            if heads == 0 || !sizes.d_model.is_multiple_of(heads) {
-                return wrong(format!("`d_model` {} is no multiple of `{what}` {heads}", sizes.d_model));
-            }
-            let width = sizes.d_model / heads;
-            if !(8..=128).contains(&width) || !width.is_multiple_of(4) {
-                return wrong(format!(
-                    "`{what}` {heads} gives heads of width {width}: use 8 to 128, a multiple of 4"
-                ));
-            }
-        }
-        if sizes.dim_feedforward == 0 || sizes.encoder_layers == 0 || sizes.decoder_layers == 0 {
-            return wrong(
-                "`dim_feedforward`, `encoder_layers` and `decoder_layers` must be at least 1".to_owned(),
-            );
-        }
-        Ok(())
     }
+
+    pub(super) fn check(&self, config: &Config) -> Result<()> {
+        let wrong = |what: String| Err(Error::input(format!("`unconditional` {what}")));
+        if *self != Self::Zeros && config.images().next().is_some() {
+            return wrong("of a policy with cameras is \"zeros\": black pictures".to_owned());
+        }
+        match self {
+            Self::Given(values) if values.len() != config.state_dim() => wrong(format!(
+                "has {} values: the state features have {} together",
+                values.len(),
+                config.state_dim()
+            )),
+            Self::Given(values) if values.iter().any(|v| !v.is_finite()) => {
+                wrong("holds a value that is not finite".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Through a decimal, so that 0.1 is saved as 0.1.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_default()
 }
 
 fn features(fields: &mut Fields, key: &str) -> Result<Vec<(String, Feature)>> {

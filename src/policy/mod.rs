@@ -4,10 +4,12 @@ mod acting;
 mod builtin;
 mod checkpoint;
 mod config;
+mod family;
 mod images;
 pub mod manifest;
 mod network;
 mod normalize;
+mod observations;
 mod patch_decoder;
 #[expect(clippy::module_inception, reason = "it is where one looks for the type")]
 mod policy;
@@ -18,22 +20,24 @@ pub mod run_dir;
 mod sampler;
 mod stats;
 pub mod tensors;
+mod velocity_mlp;
 
 pub use acting::Noise;
 pub use builtin::{BUILT_IN, resolve_policy};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
-    ActionPadding, Config, Family, Feature, FeatureType, LossReduction, Normalization, Objective,
-    PatchDecoderConfig,
+    ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
+    Unconditional,
 };
+pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
 pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};
-pub use network::Network;
+pub use network::{Branches, Euler, Guidance, Memory, Network, Seen, Time};
 pub use normalize::{EPS, Normalizer};
-pub use patch_decoder::Memory;
-pub use policy::{Chunk, Observations, Policy, Usage};
+pub use observations::{Kept, Observations};
+pub use policy::{Chunk, Policy, Usage};
 pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
-pub use sampler::{Sampler, SamplerShape};
+pub use sampler::{Evaluator, Sampler, SamplerShape, sampling_graph};
 pub use stats::Stats;
 pub use tensors::{NamedView, Tensor, Tensors};

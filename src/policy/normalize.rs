@@ -66,6 +66,30 @@ impl Normalizer {
         }
     }
 
+    /// Normalises the state vectors in place: \[.., S\], concatenated in the configuration's order.
+    ///
+    /// # Errors
+    /// If there is no whole number of them.
+    pub fn normalize_states(&self, values: &mut [f32]) -> Result<()> {
+        let states = || self.inputs.iter().filter(|entry| entry.inner == 1);
+        let size: usize = states().map(|entry| entry.dims).sum();
+        if !values.len().is_multiple_of(size.max(1)) {
+            return Err(Error::input(format!(
+                "the state has {} values, no multiple of {size}",
+                values.len()
+            )));
+        }
+        for row in values.chunks_mut(size.max(1)) {
+            let mut rest = row;
+            for entry in states() {
+                let (state, after) = rest.split_at_mut(entry.dims);
+                entry.forward(state)?;
+                rest = after;
+            }
+        }
+        Ok(())
+    }
+
     /// Normalises actions in place: \[.., A\].
     ///
     /// # Errors

@@ -5,10 +5,10 @@
 //! channel: motion is a local difference, which a patch of both frames shows to one product, and the number of
 //! tokens, the cost of attention, stays as it was.
 
+use super::network::{Euler, Time};
 use super::{Config, Family, PatchDecoderConfig};
-use crate::graph::ops::{Bias, Linear, Residual};
+use crate::graph::ops::Bias;
 use crate::graph::{Graph, Init, ParamId, Params, Value};
-use crate::kernels::Dtype;
 use crate::kernels::activation::Activation;
 use crate::kernels::time_embedding::TimeFeatures;
 use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection};
@@ -20,7 +20,6 @@ const TIME: TimeFeatures = TimeFeatures::Interleaved { max_period: 10_000.0 };
 #[derive(Debug, Clone)]
 pub struct PatchDecoder {
     sizes: PatchDecoderConfig,
-    image: [usize; 3],
     chunk: usize,
     patch_embed: Projection,
     pos_embed: ParamId,
@@ -32,15 +31,17 @@ pub struct PatchDecoder {
 }
 
 /// What the encoder leaves for the decoder: each layer's keys and values.
-pub type Memory = Vec<KeysValues>;
+pub type Layers = Vec<KeysValues>;
 
 impl PatchDecoder {
     /// Declares the parameters of a configuration, under the reference PyTorch module's names.
     ///
     /// # Panics
-    /// If the configuration was not checked: [`Config::parse`] checks.
+    /// If the configuration is of another family, or was not checked: [`Config::parse`] checks.
     pub fn new(config: &Config, params: &mut Params) -> Self {
-        let Family::PatchDecoder(sizes) = config.family.clone();
+        let Family::PatchDecoder(sizes) = config.family.clone() else {
+            panic!("a configuration of this family")
+        };
         let (_, image) = config.images().next().expect("a checked configuration has an image");
         let [channels, height, width] = [3 * config.n_obs_steps, image.shape[1], image.shape[2]];
         let (d, patch) = (sizes.d_model, sizes.patch_size);
@@ -78,7 +79,6 @@ impl PatchDecoder {
             .action_pos_embed
             .then(|| params.declare("action_pos_embed", &[1, config.chunk_size, d], Init::Normal(0.02)));
         Self {
-            image: [channels, height, width],
             chunk: config.chunk_size,
             patch_embed,
             pos_embed,
@@ -91,14 +91,8 @@ impl PatchDecoder {
         }
     }
 
-    /// The image input [B, 3·T, H, W]: bytes, or floats in [0, 1].
-    pub fn image_input(&self, graph: &mut Graph, name: &str, batch: usize, dtype: Dtype) -> Value {
-        let [channels, height, width] = self.image;
-        graph.input(name, dtype, &[batch, channels, height, width])
-    }
-
     /// Encodes images [B, 3·T, H, W].
-    pub fn encode(&self, graph: &mut Graph, images: Value) -> Memory {
+    pub fn encode(&self, graph: &mut Graph, images: Value) -> Layers {
         let batch = graph.shape(images)[0];
         let patches = graph.patchify(images, self.sizes.patch_size);
         let positions = graph.param(self.pos_embed);
@@ -111,55 +105,50 @@ impl PatchDecoder {
         self.decoder.iter().map(|layer| layer.keys_values(graph, x)).collect()
     }
 
-    /// The velocity [B·H, A] at x [B, H, A] and times t, [B] or [B, H].
-    pub fn velocity(&self, graph: &mut Graph, memory: &Memory, x: Value, t: Value) -> Value {
-        let batch = graph.shape(x)[0];
-        let features = graph.time_embedding(t, self.sizes.d_model, TIME);
-        let times = graph.len(t);
+    /// What the network makes of a solver's times, a row for each: their features, added to the action projection's
+    /// bias, are one small sum.
+    pub fn time_table(&self, graph: &mut Graph, times: &[f64]) -> Value {
+        let d = self.sizes.d_model;
+        let features = times.iter().flat_map(|&t| TIME.at(t, d)).map(|v| v as f32).collect();
+        let features = graph.constant(&[times.len(), d], features);
+        let bias = graph.param(self.action_proj.bias);
+        graph.add_rows(features, bias, 1, 1)
+    }
+
+    /// The velocity [B·H, A] at x [B, H, A], or a step along it.
+    pub fn velocity(
+        &self,
+        graph: &mut Graph,
+        memory: &Layers,
+        x: Value,
+        time: Time,
+        step: Option<Euler>,
+    ) -> Value {
+        let (batch, d) = (graph.shape(x)[0], self.sizes.d_model);
         let slots = batch * self.chunk;
         let mut project = self.action_proj.of(x);
         if let Some(embedding) = self.action_pos_embed {
             project = project.plus(graph.param(embedding), self.chunk);
         }
-        let tokens = graph.linear(project);
-        let tokens = graph.add_rows(tokens, features, slots / times, times);
-        let tokens = self.decode(graph, memory, tokens, batch);
-        graph.linear(self.velocity_head.of(tokens))
-    }
-
-    /// Steps x [B, H, A] along `times`, each step `step_size` long; every point of the path, the first included.
-    pub fn integrate(
-        &self,
-        graph: &mut Graph,
-        memory: &Memory,
-        x: Value,
-        times: &[f64],
-        step_size: f64,
-    ) -> Vec<Value> {
-        let shape = graph.shape(x).to_vec();
-        let (batch, d) = (shape[0], self.sizes.d_model);
-        // The times are known now: their features, added to the action projection's bias, are one small sum.
-        let features = times.iter().flat_map(|&t| TIME.at(t, d)).map(|v| v as f32).collect();
-        let features = graph.constant(&[times.len(), d], features);
-        let bias = graph.param(self.action_proj.bias);
-        let biases = graph.add_rows(features, bias, 1, 1);
-        let slots = self.action_pos_embed.map(|id| Residual { value: graph.param(id), rows: self.chunk });
-        let mut path = vec![x];
-        for step in 0..times.len() {
-            let x = path[step];
-            let bias = Bias::Row { table: biases, first: step * d };
-            let tokens = graph.linear(Linear { bias, residual: slots, ..self.action_proj.of(x) });
-            let tokens = self.decode(graph, memory, tokens, batch);
-            let mut head = self.velocity_head.of(tokens).plus(x, batch * self.chunk);
-            head.alpha = step_size as f32;
-            let next = graph.linear(head);
-            graph.reshape(next, &shape);
-            path.push(next);
+        if let Time::Row { table, row } = time {
+            project.bias = Bias::Row { table, first: row * d };
         }
-        path
+        let mut tokens = graph.linear(project);
+        if let Time::Given(t) = time {
+            let features = graph.time_embedding(t, d, TIME);
+            let times = graph.len(t);
+            tokens = graph.add_rows(tokens, features, slots / times, times);
+        }
+        let tokens = self.decode(graph, memory, tokens, batch);
+        let mut head = self.velocity_head.of(tokens);
+        if let Some(Euler { from, size }) = step {
+            head = head.plus(from, slots);
+            head.alpha = size as f32;
+        }
+        graph.linear(head)
     }
 
-    fn decode(&self, graph: &mut Graph, memory: &Memory, mut tokens: Value, batch: usize) -> Value {
+    fn decode(&self, graph: &mut Graph, memory: &Layers, mut tokens: Value, batch: usize) -> Value {
         for (layer, memory) in self.decoder.iter().zip(memory) {
             tokens = layer.apply(graph, tokens, *memory, batch);
         }

@@ -1,6 +1,6 @@
 //! A policy at work: observations in, chunks of actions out, on any device. `acting.rs` executes them.
 //!
-//! Programs are compiled per batch size, number of solver steps and kind of picture, and the last few are kept.
+//! Programs are compiled per batch size, solver, number of steps and kind of picture, and the last few are kept.
 //! A batch has 128 samples at most. On a GPU, where compiling takes time, it is filled up to a power of two, so that a
 //! few programs serve every number of episodes.
 
@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acting::Episodes;
-use super::images::Pixels;
+use super::observations::{FrameSizes, Kept};
 use super::{
-    Config, Images, Network, Noise, Normalizer, Objective, Pretrained, Sampler, SamplerShape, resolve,
+    Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Objective, Observations, Pretrained,
+    Sampler, SamplerShape, resolve,
 };
+use crate::flow::{Solver, Tolerances, dopri5};
 use crate::graph::{Bank, Device, Program};
 use crate::kernels::Set;
 use crate::{Error, Result};
@@ -23,13 +25,6 @@ const PROGRAMS: usize = 8;
 const MAX_BATCH: usize = 128;
 /// Solver steps at most: a program holds every step's launches.
 const MAX_STEPS: usize = 1000;
-
-/// What B episodes see now.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Observations<'a> {
-    /// The camera, [B, T, 3, H, W] for T = `n_obs_steps`, the oldest frame first.
-    pub images: Images<'a>,
-}
 
 /// Chunks for B observations.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +40,25 @@ pub struct Chunk {
 pub struct Usage {
     /// Chunks made, those that only filled up a batch not counted.
     pub chunks: usize,
+    /// Batches in which they were made.
+    pub batches: usize,
+    /// Passes through the network that these took, one after the other; a guided one counts twice.
+    pub evaluations: usize,
     /// From writing observations to reading actions; compiling not counted.
     pub busy: Duration,
+}
+
+impl Usage {
+    /// What was done since an earlier moment.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            chunks: self.chunks - earlier.chunks,
+            batches: self.batches - earlier.batches,
+            evaluations: self.evaluations - earlier.evaluations,
+            busy: self.busy - earlier.busy,
+        }
+    }
 }
 
 /// A policy on a device.
@@ -57,6 +69,8 @@ pub struct Policy {
     normalizer: Normalizer,
     /// The one used last is the last.
     pub(super) programs: Vec<Sampler>,
+    evaluators: Vec<Evaluator>,
+    guidance: Option<Guidance>,
     usage: Usage,
     pub(super) noise: Noise,
     pub(super) episodes: Episodes,
@@ -67,8 +81,9 @@ impl Policy {
     /// or its average with [`Bank::with_weights_from`].
     pub fn new(config: Config, network: Network, bank: Bank, normalizer: Normalizer) -> Self {
         let (noise, usage) = (Noise::Seeded(0), Usage::default());
-        let (programs, episodes) = (Vec::new(), Episodes::new());
-        Self { config, network, bank, normalizer, programs, usage, noise, episodes }
+        let (programs, evaluators, episodes) = (Vec::new(), Vec::new(), Episodes::new());
+        let guidance = None;
+        Self { config, network, bank, normalizer, programs, evaluators, guidance, usage, noise, episodes }
     }
 
     /// Puts a loaded policy on a device.
@@ -126,6 +141,33 @@ impl Policy {
         Ok(())
     }
 
+    /// Sets the solver; the configuration's unless set.
+    pub fn set_solver(&mut self, solver: Solver) {
+        self.config.flow.solver = solver;
+    }
+
+    /// Sets what the adaptive solver keeps to; the configuration's unless set.
+    ///
+    /// # Errors
+    /// If a tolerance is not a positive number, or the cap is 0.
+    pub fn set_tolerances(&mut self, tolerances: Tolerances) -> Result<()> {
+        tolerances.check()?;
+        self.config.flow.tolerances = tolerances;
+        Ok(())
+    }
+
+    /// Sets guidance; none unless set. A scale of 1 samples as without, bit for bit, and costs as much.
+    ///
+    /// # Errors
+    /// If the scale is not a finite number, or what stands for no observation does not fit the policy.
+    pub fn set_guidance(&mut self, guidance: Option<Guidance>) -> Result<()> {
+        if let Some(guidance) = &guidance {
+            guidance.check(&self.config)?;
+        }
+        self.guidance = guidance.filter(|guidance| guidance.scale != 1.0);
+        Ok(())
+    }
+
     /// Sets how many actions of a chunk are executed before the next one is made. Forgets all episodes.
     ///
     /// # Errors
@@ -148,7 +190,7 @@ impl Policy {
     /// If an input has another size than it should or is not finite, if an action is not finite, or the device
     /// fails.
     pub fn predict_chunk(&mut self, observations: &Observations<'_>, noise: &[f32]) -> Result<Chunk> {
-        let normalized = self.integrate(observations.images, noise, false)?.pop().unwrap_or_default();
+        let normalized = self.integrate(observations, noise, false)?.pop().unwrap_or_default();
         self.finish(normalized, |i| format!("sample {i}"))
     }
 
@@ -157,7 +199,7 @@ impl Policy {
     /// # Errors
     /// As [`Self::predict_chunk`].
     pub fn predict_path(&mut self, observations: &Observations<'_>, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let mut path = self.integrate(observations.images, noise, true)?;
+        let mut path = self.integrate(observations, noise, true)?;
         path.iter_mut().try_for_each(|point| self.normalizer.unnormalize_actions(point))?;
         Ok(path)
     }
@@ -167,87 +209,104 @@ impl Policy {
         self.programs.last().map(Sampler::program)
     }
 
-    /// Values of one frame: 3 · H · W.
-    pub(super) fn frame_len(&self) -> usize {
-        self.config.images().map(|(_, image)| image.shape.iter().product::<usize>()).sum()
-    }
-
     /// Values of one chunk: H · A.
     pub(super) fn chunk_len(&self) -> usize {
         self.config.chunk_size * self.config.action().1
     }
 
-    /// Checks that pictures are `batch` times `frames` frames.
-    pub(super) fn check_images(&self, images: Images<'_>, batch: usize, frames: usize) -> Result<()> {
-        let wanted = batch * frames * self.frame_len();
-        match self.config.images().next() {
-            Some((key, image)) if images.len() != wanted => Err(Error::input(format!(
-                "`{key}` has {} values where {batch} x {frames} frames of shape {:?} have {wanted}",
-                images.len(),
-                image.shape
-            ))),
-            _ => Ok(()),
-        }
+    /// The network's velocity at x [B, H, A] (normalised) and times `[B]`, where it sees `observations`; what it
+    /// predicts, whatever the objective. No guidance.
+    ///
+    /// # Errors
+    /// As [`Self::predict_chunk`].
+    pub fn velocity(&mut self, observations: &Observations<'_>, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
+        let (batch, kept) = self.checked(observations, x)?;
+        let shape =
+            SamplerShape { images: kept.images.images().dtype(), ..SamplerShape::of(&self.config, batch) };
+        let evaluator = self.evaluator(shape)?;
+        kept.observations().write(evaluator.program())?;
+        evaluator.encode()?;
+        evaluator.velocity(x, t)
     }
 
-    /// Runs the solver: the whole path, or its end alone, each point [B, H, A] and normalised.
-    pub(super) fn integrate(
-        &mut self,
-        images: Images<'_>,
-        noise: &[f32],
-        path: bool,
-    ) -> Result<Vec<Vec<f32>>> {
-        let (frames, size) = (self.config.n_obs_steps * self.frame_len(), self.chunk_len());
+    /// Checks observations and noise [B, H, A]; B, and the observations normalised.
+    fn checked(&self, observations: &Observations<'_>, noise: &[f32]) -> Result<(usize, Kept)> {
+        let size = self.chunk_len();
         if noise.is_empty() || !noise.len().is_multiple_of(size) {
             let (given, shape) = (noise.len(), [self.config.chunk_size, self.config.action().1]);
             return Err(Error::input(format!("noise of {given} values is no batch of chunks {shape:?}")));
         }
         let batch = noise.len() / size;
-        self.check_images(images, batch, self.config.n_obs_steps)?;
-        let finite = |what: &str, values: Images<'_>, size: usize| match values.not_finite() {
-            Some((at, value)) => Err(Error::input(format!(
+        observations.check(&self.config, batch, self.config.n_obs_steps)?;
+        let finite = |found: Option<(&str, usize, f32)>, size: usize| match found {
+            Some((what, at, value)) => Err(Error::input(format!(
                 "{what} holds {value} in sample {}, element {}",
                 at / size,
                 at % size
             ))),
             None => Ok(()),
         };
-        finite("the picture", images, frames)?;
-        finite("the noise", Images::Floats(noise), size)?;
+        let sizes = FrameSizes::of(&self.config);
+        let found = observations.not_finite();
+        let frame =
+            if found.is_some_and(|(what, ..)| what == "the state") { sizes.state } else { sizes.image };
+        finite(found, self.config.n_obs_steps * frame)?;
+        finite(Images::Floats(noise).not_finite().map(|(at, value)| ("the noise", at, value)), size)?;
+        let mut kept = Kept::repeated(*observations, 1);
+        self.normalizer.normalize_states(&mut kept.state)?;
+        Ok((batch, kept))
+    }
+
+    /// Runs the solver: the whole path, or its end alone, each point [B, H, A] and normalised.
+    pub(super) fn integrate(
+        &mut self,
+        observations: &Observations<'_>,
+        noise: &[f32],
+        path: bool,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (size, frames) = (self.chunk_len(), self.config.n_obs_steps);
+        let (batch, kept) = self.checked(observations, noise)?;
+        let sizes = FrameSizes::of(&self.config);
+        let adaptive = self.config.objective == Objective::Flow && self.config.flow.solver == Solver::Dopri5;
         let mut points: Vec<Vec<f32>> = Vec::new();
         for first in (0..batch).step_by(MAX_BATCH) {
             let last = (first + MAX_BATCH).min(batch);
-            let part = images.part(first * frames..last * frames);
-            let parts = self.run(part, &noise[first * size..last * size], last - first, path)?;
+            let part = kept.observations().part(first * frames..last * frames, sizes);
+            let mut part = Kept::repeated(part, 1);
+            let noise = &noise[first * size..last * size];
+            let padded = match self.bank.device() {
+                Device::Gpu(_) => (last - first).next_power_of_two(),
+                Device::Cpu | Device::Oracle => last - first,
+            };
+            part.fill_up(padded * frames, sizes);
+            let shape = SamplerShape {
+                images: part.images.images().dtype(),
+                guidance: self.guidance.clone(),
+                path,
+                ..SamplerShape::of(&self.config, padded)
+            };
+            let parts =
+                if adaptive { self.adapt(shape, &part, noise)? } else { self.run(shape, &part, noise)? };
+            self.usage.chunks += last - first;
+            self.usage.batches += 1;
             points.resize(parts.len(), Vec::new());
             points.iter_mut().zip(parts).for_each(|(point, part)| point.extend(part));
         }
         Ok(points)
     }
 
-    /// [`Self::integrate`] for a batch that one program holds.
-    fn run(&mut self, images: Images<'_>, noise: &[f32], batch: usize, path: bool) -> Result<Vec<Vec<f32>>> {
-        let shape = SamplerShape {
-            batch: match self.bank.device() {
-                Device::Gpu(_) => batch.next_power_of_two(),
-                Device::Cpu | Device::Oracle => batch,
-            },
-            steps: self.config.flow.num_steps,
-            images: images.dtype(),
-            path,
-        };
-        let steps = match self.config.objective {
-            Objective::Flow => shape.steps,
-            Objective::Regression => 1,
-        };
-        let program = self.sampler(shape)?.program();
+    /// Fixed steps, one program.
+    fn run(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let (padded, path) = (shape.batch * self.chunk_len(), shape.path);
+        let flow = &self.config.flow;
+        let passes = self.config.objective.passes(flow.evaluations(flow.num_steps)) * self.branches();
+        let sampler = self.sampler(shape)?;
+        let (program, points) = (sampler.program(), sampler.points());
         let start = Instant::now();
-        let mut filled = Pixels::repeated(images, 1);
-        filled.fill_up(images.len() / batch * shape.batch);
-        filled.images().write(program)?;
+        seen.observations().write(program)?;
         if program.has("noise") {
             let mut filled = noise.to_vec();
-            filled.resize(noise.len() / batch * shape.batch, 0.0);
+            filled.resize(padded, 0.0);
             program.write("noise", &filled)?;
         }
         program.run()?;
@@ -257,17 +316,57 @@ impl Policy {
             Ok(values)
         };
         let points = match path {
-            true => (0..=steps).map(|i| read(&format!("path.{i}"))).collect::<Result<_>>()?,
+            true => (0..points).map(|i| read(&format!("path.{i}"))).collect::<Result<_>>()?,
             false => vec![read("sample")?],
         };
         self.usage.busy += start.elapsed();
-        self.usage.chunks += batch;
+        self.usage.evaluations += passes;
         Ok(points)
+    }
+
+    /// Adaptive steps: the host asks for one velocity after the other. The path is its two ends.
+    fn adapt(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let (flow, path, padded) = (self.config.flow, shape.path, shape.batch);
+        let (size, branches) = (self.chunk_len(), self.branches());
+        let evaluator = self.evaluator(shape)?;
+        let start = Instant::now();
+        seen.observations().write(evaluator.program())?;
+        evaluator.encode()?;
+        let wide: Vec<f64> = noise.iter().map(|&v| f64::from(v)).collect();
+        let mut velocity = |x: &[f64], t: &[f64]| {
+            let narrow = |values: &[f64], len| {
+                let mut narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+                narrow.resize(len, 0.0);
+                narrow
+            };
+            let v = evaluator.velocity(&narrow(x, padded * size), &narrow(t, padded))?;
+            Ok(v[..x.len()].iter().map(|&v| f64::from(v)).collect())
+        };
+        let found = dopri5(&mut velocity, &wide, noise.len() / size, flow.noise_at, &flow.tolerances)?;
+        self.usage.busy += start.elapsed();
+        self.usage.evaluations += found.evaluations * branches;
+        let end = found.points.iter().map(|&v| v as f32).collect();
+        Ok(if path { vec![noise.to_vec(), end] } else { vec![end] })
+    }
+
+    /// Passes through the network that one evaluation takes.
+    fn branches(&self) -> usize {
+        1 + usize::from(self.guidance.is_some())
+    }
+
+    /// The evaluator of that shape, compiled now if need be.
+    fn evaluator(&mut self, shape: SamplerShape) -> Result<&Evaluator> {
+        let shape = SamplerShape { path: false, ..shape };
+        if self.evaluators.last().is_none_or(|known| *known.shape() != shape) {
+            let evaluator = Evaluator::new(&self.config, &self.network, &self.bank, shape, false)?;
+            self.evaluators = vec![evaluator];
+        }
+        self.evaluators.last().ok_or_else(|| Error::failure("there is no program to run"))
     }
 
     /// The program of that shape, compiled now if need be; the one used longest ago makes room.
     fn sampler(&mut self, shape: SamplerShape) -> Result<&Sampler> {
-        let sampler = match self.programs.iter().position(|sampler| sampler.shape() == shape) {
+        let sampler = match self.programs.iter().position(|sampler| *sampler.shape() == shape) {
             Some(at) => self.programs.remove(at),
             None => {
                 self.programs.drain(..(self.programs.len() + 1).saturating_sub(PROGRAMS));

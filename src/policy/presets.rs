@@ -3,17 +3,72 @@
 use super::Config;
 use crate::{Error, Result};
 
-/// Names of the presets, the default first.
-pub const PRESETS: &[&str] = &["pursuit", "pursuit-seed"];
+/// A configuration with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preset {
+    /// Its name. Those that end in `-seed` are as published, mistakes included.
+    pub name: &'static str,
+    /// The environment it is for; none for one that takes a data set of one's own.
+    pub env: Option<&'static str>,
+    text: &'static str,
+}
+
+/// A preset whose configuration lies in `presets/`.
+macro_rules! preset {
+    ($name:literal, $env:expr) => {
+        Preset { name: $name, env: $env, text: include_str!(concat!("presets/", $name, ".json")) }
+    };
+}
+
+/// The presets, the default first.
+pub const PRESETS: &[Preset] = &[
+    preset!("pursuit", Some("pursuit")),
+    preset!("pursuit-seed", Some("pursuit")),
+    preset!("pendulum", Some("pendulum")),
+    preset!("pendulum-seed", Some("pendulum")),
+];
+
+/// The preset of that name.
+///
+/// # Errors
+/// If there is none.
+pub fn find(name: &str) -> Result<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
+        let known: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+        Error::input(format!("unknown preset `{name}`: known are {}", known.join(", ")))
+    })
+}
 
 /// The configuration of that name.
 ///
 /// # Errors
 /// If there is none.
 pub fn preset(name: &str) -> Result<Config> {
-    match name {
-        "pursuit" => Config::parse(include_str!("presets/pursuit.json")),
-        "pursuit-seed" => Config::parse(include_str!("presets/pursuit-seed.json")),
-        other => Err(Error::input(format!("unknown preset `{other}`: known are {}", PRESETS.join(", ")))),
+    find(name)?.config()
+}
+
+impl Preset {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// None that a released preset has: its text is parsed.
+    pub fn config(&self) -> Result<Config> {
+        Config::parse(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Network;
+
+    #[test]
+    fn every_preset_is_a_network() {
+        for preset in PRESETS {
+            let config = preset.config().expect(preset.name);
+            assert!(Network::new(&config).1.count() > 0, "{}", preset.name);
+        }
+        let error = preset("nobody").expect_err("there is none");
+        assert!(error.to_string().starts_with("unknown preset `nobody`: known are pursuit, "), "{error}");
     }
 }

@@ -2,29 +2,50 @@
 
 use std::sync::Arc;
 
-use super::{Config, Network};
+use super::{Config, Guidance, Network, Time};
 use crate::Result;
-use crate::graph::{Bank, Graph, Program};
+use crate::flow::Solver;
+use crate::graph::{Bank, Graph, Params, Program};
 use crate::kernels::Dtype;
 
-/// Shapes of a sampler's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a sampler's program is built for.
+#[derive(Debug, Clone, PartialEq)]
 pub struct SamplerShape {
     /// B.
     pub batch: usize,
     /// Solver steps.
     pub steps: usize,
+    /// The solver, by its fixed-step form.
+    pub solver: Solver,
+    /// Guidance; none where its scale is 1.
+    pub guidance: Option<Guidance>,
     /// What images come as.
     pub images: Dtype,
     /// Whether the points of the path are kept to be read.
     pub path: bool,
 }
 
-/// A compiled sampler. Its inputs are `images` [B, 3·T, H, W] and `noise` [B, H, A].
+impl SamplerShape {
+    /// The configuration's own solver and steps for a batch of B, images as floats.
+    pub fn of(config: &Config, batch: usize) -> Self {
+        Self {
+            batch,
+            steps: config.flow.num_steps,
+            solver: config.flow.solver,
+            guidance: None,
+            images: Dtype::F32,
+            path: false,
+        }
+    }
+}
+
+/// A compiled sampler. Its inputs are `images` [B, 3·T, H, W] and `states` [B, T·S], as far as the policy sees them, and
+/// `noise` [B, H, A].
 pub struct Sampler {
     program: Program,
     shape: SamplerShape,
     launches: usize,
+    points: usize,
 }
 
 impl Sampler {
@@ -33,34 +54,123 @@ impl Sampler {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: SamplerShape) -> Result<Self> {
-        let mut graph = Graph::new(Arc::clone(bank.params()), None);
-        let (_, dims) = config.action();
-        let images = network.image_input(&mut graph, "images", shape.batch, shape.images);
-        let noise = graph.input("noise", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
-        let memory = network.encode(&mut graph, images);
-        let path = network.sample(&mut graph, config, &memory, noise, shape.steps);
-        if shape.path {
-            for (i, point) in path.iter().enumerate() {
-                graph.output(&format!("path.{i}"), *point);
-            }
-        }
-        let last = *path.last().unwrap_or(&noise);
-        graph.output("sample", last);
-        Ok(Self { program: Program::new(&graph, bank)?, shape, launches: graph.launches() })
+        let (graph, points) = sampling_graph(config, network, bank.params(), &shape)?;
+        Ok(Self { program: Program::new(&graph, bank)?, shape, launches: graph.launches(), points })
     }
 
-    /// The compiled program: write `images` and `noise`, run, read `sample`.
+    /// The compiled program: write the inputs, run, read `sample`.
     pub fn program(&self) -> &Program {
         &self.program
     }
 
-    /// The shapes it was built for.
-    pub fn shape(&self) -> SamplerShape {
-        self.shape
+    /// What it was built for.
+    pub fn shape(&self) -> &SamplerShape {
+        &self.shape
     }
 
     /// Kernel launches of one sample.
     pub fn launches(&self) -> usize {
         self.launches
+    }
+
+    /// Points of the path, the first included.
+    pub fn points(&self) -> usize {
+        self.points
+    }
+}
+
+/// The graph of a sampler, and how many points its path has.
+///
+/// # Errors
+/// As [`Network::sample`].
+pub fn sampling_graph(
+    config: &Config,
+    network: &Network,
+    params: &Arc<Params>,
+    shape: &SamplerShape,
+) -> Result<(Graph, usize)> {
+    let mut config = config.clone();
+    config.flow.solver = shape.solver;
+    let mut graph = Graph::new(Arc::clone(params), None);
+    let (_, dims) = config.action();
+    let seen = network.inputs(&mut graph, &config, shape.batch, shape.images);
+    let noise = graph.input("noise", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
+    let guidance = shape.guidance.as_ref();
+    let path = network.sample(&mut graph, &config, seen, noise, shape.steps, guidance)?;
+    if shape.path {
+        for (i, point) in path.iter().enumerate() {
+            graph.output(&format!("path.{i}"), *point);
+        }
+    }
+    graph.output("sample", *path.last().unwrap_or(&noise));
+    Ok((graph, path.len()))
+}
+
+/// One evaluation of the network as a program: inputs as a sampler's, `x` [B, H, A] and `t`, `[B]` or [B, H]; it leaves
+/// `velocity` [B, H, A]. Adaptive solvers, straightness and plots ask it again and again.
+pub struct Evaluator {
+    program: Program,
+    shape: SamplerShape,
+    /// Launches that encode the observation.
+    encoding: usize,
+}
+
+impl Evaluator {
+    /// Builds and compiles it over the bank's weights. Of `shape`, the solver does not matter.
+    ///
+    /// # Errors
+    /// If the device lacks memory or refuses a shader.
+    pub fn new(
+        config: &Config,
+        network: &Network,
+        bank: &Bank,
+        shape: SamplerShape,
+        t_per_slot: bool,
+    ) -> Result<Self> {
+        let mut graph = Graph::new(Arc::clone(bank.params()), None);
+        let (_, dims) = config.action();
+        let seen = network.inputs(&mut graph, config, shape.batch, shape.images);
+        let x = graph.input("x", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
+        let times: &[usize] = if t_per_slot { &[shape.batch, config.chunk_size] } else { &[shape.batch] };
+        let t = graph.input("t", Dtype::F32, times);
+        let branches = network.branches(&mut graph, config, seen, shape.guidance.as_ref());
+        for memory in
+            std::iter::once(&branches.memory).chain(branches.guided.iter().map(|(memory, _)| memory))
+        {
+            memory.keep(&mut graph);
+        }
+        let encoding = graph.launches();
+        let velocity = network.guided_velocity(&mut graph, &branches, x, Time::Given(t));
+        graph.output("velocity", velocity);
+        Ok(Self { program: Program::new(&graph, bank)?, shape, encoding })
+    }
+
+    /// Encodes the observations that were written to [`Self::program`], and evaluates once.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn encode(&self) -> Result<()> {
+        self.program.run()
+    }
+
+    /// The velocity at x [B, H, A] and times, for the observations encoded last.
+    ///
+    /// # Errors
+    /// If a length does not fit, or the device was lost.
+    pub fn velocity(&self, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
+        self.program.write("x", x)?;
+        self.program.write("t", t)?;
+        self.program.run_from(self.encoding)?;
+        self.program.read("velocity")
+    }
+
+    /// The compiled program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What it was built for.
+    pub fn shape(&self) -> &SamplerShape {
+        &self.shape
     }
 }

@@ -2,9 +2,16 @@
 //!
 //! Everything is drawn on a solid light ground, so that it reads the same in light and dark themes.
 
+mod axes;
+pub mod denoise;
+pub mod field;
 pub mod gif;
 pub mod path;
 pub mod plot;
+mod stroke;
+pub mod sweep;
+pub mod trace;
+pub mod whiskers;
 
 #[cfg(test)]
 mod tests {

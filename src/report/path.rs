@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::plot::{Backend, Drawn, FAINT, INK, PAPER, canvas, extent, padded, short, text};
+use super::axes::{Area, Axis, Mark, between, edge, header, panel};
+use super::plot::{Drawn, INK, PAPER, canvas, extent, padded, text};
+use super::stroke::stroke;
 use crate::image::Image;
 use crate::{Error, Result};
 
@@ -99,31 +100,24 @@ pub fn noise_to_action(title: &str, path: &SolverPath<'_>) -> Result<Image> {
         false => ("solver step".to_owned(), path.name(0)),
     };
     canvas(760, 640, |root| {
-        let (plot, margin) = root.split_horizontally(630);
-        let mut builder = ChartBuilder::on(&plot);
-        builder.caption(title, text(22)).margin(16).x_label_area_size(48).y_label_area_size(64);
-        let mut chart = builder.build_cartesian_2d(xs.clone(), ys)?;
-        let mut mesh = chart.configure_mesh();
-        mesh.x_desc(x_label).y_desc(y_label).axis_desc_style(text(17)).label_style(text(15));
-        mesh.x_label_formatter(&short).y_label_formatter(&short);
-        mesh.axis_style(INK).bold_line_style(FAINT).light_line_style(TRANSPARENT).draw()?;
-
-        let edge = INK.mix(0.6).stroke_width(2);
+        let (plot, margin) = header(root, title, &[])?.split_horizontally(650);
+        let (x, y) = (Axis::linear(&x_label, xs.clone(), 8), Axis::linear(&y_label, ys, 8));
+        let mut chart = panel(&plot, 68, &x, &y)?;
         match (path.bounds(0), path.bounds(1)) {
             (Some(x), Some(y)) if plane => {
-                chart.draw_series([Rectangle::new([(x.start, y.start), (x.end, y.end)], edge)])?;
+                chart.draw_series([Rectangle::new([(x.start, y.start), (x.end, y.end)], edge())])?;
             }
             (Some(y), _) if !plane => {
-                let line = |level| PathElement::new([(xs.start, level), (xs.end, level)], edge);
+                let line = |level| PathElement::new([(xs.start, level), (xs.end, level)], edge());
                 chart.draw_series([line(y.start), line(y.end)])?;
             }
             _ => {}
         }
         for slot in 0..path.slots {
             let colour = slot_colour(slot, path.slots);
-            let line = (0..steps).map(|step| point(step, slot));
-            chart.draw_series(LineSeries::new(line.clone(), colour.mix(0.75).stroke_width(2)))?;
-            chart.draw_series(line.skip(1).map(|at| Circle::new(at, 2, colour.filled())))?;
+            let line: Vec<_> = (0..steps).map(|step| point(step, slot)).collect();
+            stroke(&mut chart, &line, colour.mix(0.75).stroke_width(2))?;
+            chart.draw_series(line[1..].iter().map(|at| Circle::new(*at, 2, colour.filled())))?;
             let noise = point(0, slot);
             chart.draw_series([
                 Circle::new(noise, 6, colour.filled()),
@@ -140,39 +134,31 @@ pub fn noise_to_action(title: &str, path: &SolverPath<'_>) -> Result<Image> {
 }
 
 /// The legend beside the plot: marks, then the slots, at most eight of them.
-fn draw_slot_legend(area: &DrawingArea<Backend<'_>, Shift>, slots: usize, bounded: bool) -> Drawn {
-    let line = |row: usize| 70 + 26 * row as i32;
-    let style = text(16).pos(Pos::new(HPos::Left, VPos::Center));
-    let write =
-        |row: usize, words: &str| area.draw(&Text::new(words.to_owned(), (28, line(row)), style.clone()));
-    area.draw(&Circle::new((12, line(0)), 6, INK.filled()))?;
-    area.draw(&Circle::new((12, line(0)), 4, PAPER.filled()))?;
-    write(0, "noise")?;
-    area.draw(&Circle::new((12, line(1)), 6, INK.filled()))?;
-    write(1, "action")?;
+fn draw_slot_legend(area: &Area<'_>, slots: usize, bounded: bool) -> Drawn {
+    let line = |row: usize| 42 + 26 * row as i32;
+    let write = |row: usize, words: &str, mark: Mark| -> Drawn {
+        let style = text(16).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw(&Text::new(words.to_owned(), (28, line(row)), style))?;
+        mark.draw(area, (12, line(row) - 2))
+    };
+    write(0, "noise", Mark::Ring(INK))?;
+    write(1, "action", Mark::Disc(INK))?;
     if bounded {
-        area.draw(&PathElement::new([(3, line(2)), (21, line(2))], INK.mix(0.6).stroke_width(2)))?;
-        write(2, "bounds")?;
+        write(2, "bounds", Mark::Line(edge()))?;
     }
     let listed = slots.min(8);
     for entry in 0..listed {
         let slot = if listed < 2 { 0 } else { entry * (slots - 1) / (listed - 1) };
         let colour = slot_colour(slot, slots);
-        area.draw(&PathElement::new([(3, line(entry + 4)), (21, line(entry + 4))], colour.stroke_width(4)))?;
-        write(entry + 4, &format!("slot {slot}"))?;
+        write(entry + 4, &format!("slot {slot}"), Mark::Line(colour.stroke_width(4)))?;
     }
     Ok(())
 }
 
 /// From violet (the first slot) over teal to orange (the last), all dark enough for a light ground.
-fn slot_colour(slot: usize, slots: usize) -> RGBColor {
-    const STOPS: [[f64; 3]; 4] =
-        [[82.0, 36.0, 130.0], [30.0, 110.0, 170.0], [20.0, 150.0, 110.0], [225.0, 130.0, 0.0]];
-    let place = slot as f64 / (slots - 1).max(1) as f64 * (STOPS.len() - 1) as f64;
-    let from = (place as usize).min(STOPS.len() - 2);
-    let mix =
-        |c: usize| (STOPS[from][c] + (STOPS[from + 1][c] - STOPS[from][c]) * (place - from as f64)) as u8;
-    RGBColor(mix(0), mix(1), mix(2))
+pub(super) fn slot_colour(slot: usize, slots: usize) -> RGBColor {
+    const STOPS: [[u8; 3]; 4] = [[82, 36, 130], [30, 110, 170], [20, 150, 110], [225, 130, 0]];
+    between(&STOPS, slot as f64 / (slots - 1).max(1) as f64)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) const FAINT: RGBColor = RGBColor(225, 225, 222);
 /// Nothing a training in f32 produces lies beyond; an axis finds its ticks up to here.
 const LARGEST: f64 = 1e38;
 /// Okabe and Ito's colours, told apart by colour-blind readers.
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -51,15 +51,15 @@ pub enum Scale {
 /// If no series has a point that can be shown.
 pub fn curves(title: &str, x_label: &str, y_label: &str, scale: Scale, series: &[Series]) -> Result<Image> {
     let least = if scale == Scale::Log { 1.0 / LARGEST } else { -LARGEST };
-    let shown = |&(x, y): &(f64, f64)| x.abs() <= LARGEST && (least..=LARGEST).contains(&y);
+    let fits = |&(x, y): &(f64, f64)| shown(x) && (least..=LARGEST).contains(&y);
     let kept: Vec<(&str, Vec<(f64, f64)>)> = series
         .iter()
-        .map(|s| (s.name.as_str(), s.points.iter().copied().filter(shown).collect()))
+        .map(|s| (s.name.as_str(), s.points.iter().copied().filter(fits).collect()))
         .filter(|(_, points): &(_, Vec<_>)| !points.is_empty())
         .collect();
     let points = || kept.iter().flat_map(|(_, points)| points);
     let (Some(xs), Some(ys)) = (extent(points().map(|p| p.0)), extent(points().map(|p| p.1))) else {
-        return Err(Error::input(format!("cannot plot `{title}`: no point can be shown")));
+        return Err(refusal(title, "no point can be shown"));
     };
     // Below a ratio of five a logarithmic axis finds hardly a tick, and looks like a linear one anyway.
     let scale = if ys.end < 5.0 * ys.start { Scale::Linear } else { scale };
@@ -128,7 +128,18 @@ where
 
 pub(super) type Backend<'a> = BitMapBackend<'a>;
 type Numbers = plotters::coord::types::RangedCoordf64;
-pub(super) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+pub(super) type Raised<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(super) type Drawn = Raised<()>;
+
+/// Whether an axis can hold the number.
+pub(super) fn shown(value: f64) -> bool {
+    value.abs() <= LARGEST
+}
+
+/// The user's sentence for what has no picture.
+pub(super) fn refusal(title: &str, what: &str) -> Error {
+    Error::input(format!("cannot plot `{title}`: {what}"))
+}
 
 /// A picture on which `draw` has drawn.
 pub(super) fn canvas(

@@ -102,9 +102,12 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// What the seed page publishes for its flow policy: Adam at 1e-4, nothing else.
-    pub fn seed() -> Self {
-        Self {
+    /// The settings that a preset is trained with.
+    ///
+    /// Those of seeds are as published: Adam at 1e-4 (pursuit) or, for 50 epochs of 78 batches of 256, at 3e-4 (pendulum),
+    /// nothing else.
+    pub fn of_preset(name: &str) -> Self {
+        let plain = Self {
             optimizer: OptimizerKind::Adam,
             lr: 1e-4,
             warmup_steps: 0,
@@ -113,6 +116,12 @@ impl TrainConfig {
             grad_clip_norm: 0.0,
             ema_decay: 0.0,
             ..Self::default()
+        };
+        match name {
+            "pursuit-seed" => plain,
+            "pendulum-seed" => Self { batch_size: 256, steps: 3900, lr: 3e-4, eval_split: 0.0, ..plain },
+            _ if name.starts_with("pursuit") => Self::default(),
+            _ => Self { batch_size: 256, steps: 12_000, warmup_steps: 200, log_freq: 500, ..Self::default() },
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::data::{
     Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
 };
-use crate::policy::{ActionPadding, Config, FeatureType, Normalizer, Stats};
+use crate::policy::{ActionPadding, Config, FeatureType, Normalizer, Stats, Unconditional};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
@@ -12,8 +12,12 @@ use super::loss_weights;
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// [B, 3·T, H, W].
+    /// [B, 3·T, H, W]; empty for a policy without a camera.
     pub images: Vec<u8>,
+    /// [B, T·S], normalised; empty for a policy without state vectors.
+    pub state: Vec<f32>,
+    /// `[B]`: 1 where a sample sees what stands for no observation.
+    pub dropped: Vec<f32>,
     /// [B, H, A], normalised.
     pub actions: Vec<f32>,
     /// [B, H, A].
@@ -86,12 +90,14 @@ impl TrainingData {
     }
 
     fn prepare(&self, frames: &[u32], [noise, time]: [Stream; 2], step: u64) -> Result<Prepared> {
-        let Batch { mut images, mut actions, is_pad, .. } = self.loader.batch(frames)?;
+        let Batch { mut images, states, mut actions, is_pad, .. } = self.loader.batch(frames)?;
         self.normalizer.normalize_actions(&mut actions)?;
         let (_, dims) = self.config.action();
         let size = self.config.chunk_size * dims;
         let mut prepared = Prepared {
             images: images.pop().unwrap_or_default(),
+            state: self.state(&states, frames.len())?,
+            dropped: vec![0.0; frames.len()],
             weights: loss_weights(self.config.loss_reduction, &is_pad, dims),
             noise: Vec::with_capacity(actions.len()),
             times: Vec::with_capacity(frames.len()),
@@ -104,6 +110,12 @@ impl TrainingData {
             let mut rng = if noise == time { rng } else { Rng::new(self.seed, time, step, sample) };
             let flow = &self.config.flow;
             prepared.times.push(flow.time_law.sample(flow.noise_at, &mut rng) as f32);
+            // Validation always sees.
+            let share = if noise == time { 0.0 } else { f64::from(self.config.observation_dropout) };
+            let mut rng = Rng::new(self.seed, Stream::ObservationDropout, step, sample);
+            if share > 0.0 && rng.uniform() < share {
+                self.drop_observation(&mut prepared, sample as usize);
+            }
         }
         if let Some(at) = prepared.actions.iter().position(|a| !a.is_finite()) {
             let frame = frames[at / size];
@@ -112,6 +124,39 @@ impl TrainingData {
             )));
         }
         Ok(prepared)
+    }
+}
+
+impl TrainingData {
+    /// State vectors [B, T, S_i] of each feature as one normalised [B, T·S].
+    fn state(&self, states: &[Vec<f32>], batch: usize) -> Result<Vec<f32>> {
+        let widths: Vec<usize> = self.config.states().map(|(_, feature)| feature.shape[0]).collect();
+        let mut state = Vec::with_capacity(states.iter().map(Vec::len).sum());
+        for row in 0..batch * self.config.n_obs_steps {
+            for (values, &width) in states.iter().zip(&widths) {
+                state.extend_from_slice(&values[row * width..][..width]);
+            }
+        }
+        self.normalizer.normalize_states(&mut state)?;
+        if let Some(at) = state.iter().position(|value| !value.is_finite()) {
+            return Err(Error::input(format!("a state holds {} after normalisation", state[at])));
+        }
+        Ok(state)
+    }
+
+    /// Shows a sample what stands for no observation. A learned stand-in is added on the device.
+    fn drop_observation(&self, prepared: &mut Prepared, sample: usize) {
+        let batch = prepared.dropped.len();
+        let (image, state) = (prepared.images.len() / batch, prepared.state.len() / batch);
+        prepared.images[sample * image..][..image].fill(0);
+        let state = &mut prepared.state[sample * state..][..state];
+        match &self.config.unconditional {
+            Unconditional::Given(values) => {
+                state.chunks_mut(values.len()).for_each(|row| row.copy_from_slice(&values[..]));
+            }
+            Unconditional::Zeros | Unconditional::Learned => state.fill(0.0),
+        }
+        prepared.dropped[sample] = 1.0;
     }
 }
 

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
 use crate::fields::Fields;
-use crate::graph::{Bank, Device, Graph, Program};
+use crate::flow::Solver;
+use crate::graph::{Bank, Device};
 use crate::kernels::check::Distance;
 use crate::kernels::optimizer::Hyper;
 use crate::kernels::{Dtype, Set};
-use crate::policy::{Config, Images, Network, Sampler, SamplerShape};
+use crate::policy::{
+    Config, Evaluator, Family, Guidance, Images, Network, Observations, Sampler, SamplerShape,
+};
 use crate::{Error, Result};
 
 /// Solver steps at most: a program holds every step's launches.
@@ -38,8 +41,12 @@ pub struct Golden {
     pub config: Config,
     /// Tensors by name: shape and values.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// The solver and its steps.
+    pub solver: Solver,
     /// Solver steps.
     pub steps: usize,
+    /// Guidance of the sample.
+    pub guidance: Option<Guidance>,
     optimizer: Option<Optimizer>,
 }
 
@@ -75,19 +82,25 @@ impl Golden {
             let values = bytemuck::pod_collect_to_vec(view.data());
             tensors.insert(name, (view.shape().to_vec(), values));
         }
-        let steps = match metadata.get("solver") {
-            None => config.flow.num_steps,
+        let (solver, steps) = match metadata.get("solver") {
+            None => (config.flow.solver, config.flow.num_steps),
             Some(text) => {
                 let mut fields = Fields::of(json_of(text, "solver")?, "`solver`")?;
-                crate::flow::Solver::named(&fields.required::<String>("name")?)?;
-                fields.required("steps")?
+                (Solver::named(&fields.required::<String>("name")?)?, fields.required("steps")?)
             }
         };
+        let guidance = metadata.get("guidance").map(|text| {
+            let scale = Fields::of(json_of(text, "guidance")?, "`guidance`")?.required("scale")?;
+            let guidance = Guidance { scale, unconditional: config.unconditional.clone() };
+            guidance.check(&config)?;
+            Ok(guidance)
+        });
+        let guidance = guidance.transpose()?;
         if !(1..=MAX_STEPS).contains(&steps) {
             return Err(Error::input(format!("`solver` has {steps} steps: use 1 to {MAX_STEPS}")));
         }
         let optimizer = metadata.get("optimizer").map(|text| Optimizer::parse(text)).transpose()?;
-        Ok(Self { config, tensors, steps, optimizer })
+        Ok(Self { config, tensors, solver, steps, guidance, optimizer })
     }
 
     /// Runs on a device what the file holds, and compares.
@@ -136,8 +149,15 @@ impl Golden {
         found.ok_or_else(|| Error::input(format!("tensor `{name}` is missing")))
     }
 
-    pub(super) fn image_name(&self) -> String {
-        self.config.images().next().map(|(key, _)| format!("obs/{key}")).unwrap_or_default()
+    /// The state vectors `obs/<key>`, [B, S_i] or [B, T, S_i], as one [B, T·S].
+    fn state(&self) -> Result<Vec<f32>> {
+        let mut parts = Vec::new();
+        for (key, feature) in self.config.states() {
+            parts.push((self.tensor(&format!("obs/{key}"))?, feature.shape[0]));
+        }
+        let rows = parts.first().map_or(0, |(values, width)| values.len() / width);
+        let row = |r: usize| parts.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
+        Ok((0..rows).flat_map(row).copied().collect())
     }
 }
 
@@ -187,24 +207,39 @@ impl Run<'_> {
     }
 
     fn velocity(&self) -> Result<Quantity> {
-        let (x_shape, t_shape) = (self.golden.shape("x_t")?.to_vec(), self.golden.shape("t")?.to_vec());
-        let mut graph = Graph::new(Arc::clone(self.bank.params()), None);
-        let images = self.network.image_input(&mut graph, "images", x_shape[0], Dtype::F32);
-        let x = graph.input("x", Dtype::F32, &x_shape);
-        let t = graph.input("t", Dtype::F32, &t_shape);
-        let memory = self.network.encode(&mut graph, images);
-        let velocity = self.network.velocity(&mut graph, &memory, x, t);
-        graph.output("velocity", velocity);
-        let program = Program::new(&graph, &self.bank)?;
-        self.images()?.write(&program)?;
+        let batch = self.golden.shape("x_t")?[0];
+        let (t, t_per_slot) = self.times(batch)?;
+        let shape = SamplerShape::of(&self.golden.config, batch);
+        let evaluator = Evaluator::new(&self.golden.config, &self.network, &self.bank, shape, t_per_slot)?;
+        let program = evaluator.program();
+        let state = self.golden.state()?;
+        self.seen(&state)?.write(program)?;
         program.write("x", self.golden.tensor("x_t")?)?;
-        program.write("t", self.golden.tensor("t")?)?;
+        program.write("t", &t)?;
         program.run()?;
         self.near("velocity", &program.read_wide("velocity")?, "expect/velocity")
     }
 
-    fn images(&self) -> Result<Images<'_>> {
-        Ok(Images::Floats(self.golden.tensor(&self.golden.image_name())?))
+    /// The times, and whether each slot has its own. One time a sample is all that some families take.
+    fn times(&self, batch: usize) -> Result<(Vec<f32>, bool)> {
+        let t = self.golden.tensor("t")?;
+        let per_slot = t.len() != batch;
+        if !per_slot || !matches!(self.golden.config.family, Family::VelocityMlp(_)) {
+            return Ok((t.to_vec(), per_slot));
+        }
+        let rows: Vec<&[f32]> = t.chunks(t.len() / batch).collect();
+        if rows.iter().any(|row| row.iter().any(|time| *time != row[0])) {
+            return Err(Error::input("`t` differs within a sample: a velocity_mlp takes one time a sample"));
+        }
+        Ok((rows.iter().map(|row| row[0]).collect(), false))
+    }
+
+    fn seen<'a>(&'a self, state: &'a [f32]) -> Result<Observations<'a>> {
+        let images = match self.golden.config.images().next() {
+            Some((key, _)) => self.golden.tensor(&format!("obs/{key}"))?,
+            None => &[],
+        };
+        Ok(Observations { images: Images::Floats(images), state })
     }
 
     fn step(&self, purpose: Purpose) -> Result<(TrainStep, Vec<f32>)> {
@@ -214,32 +249,32 @@ impl Run<'_> {
             Ok(flags) => flags.iter().map(|&flag| flag != 0.0).collect(),
             Err(_) => vec![false; batch * shape[1]],
         };
-        let shape = StepShape {
-            batch,
-            images: Dtype::F32,
-            t_per_slot: self.golden.tensor("t")?.len() != batch,
-            purpose,
-            dropout: 0.0,
-        };
+        let shape =
+            StepShape { batch, images: Dtype::F32, t_per_slot: self.times(batch)?.1, purpose, dropout: 0.0 };
         let step = TrainStep::new(&self.golden.config, &self.network, &self.bank, shape)?;
         Ok((step, loss_weights(self.golden.config.loss_reduction, &is_pad, dims)))
     }
 
-    fn inputs<'a>(&'a self, weights: &'a [f32]) -> Result<StepInputs<'a>> {
-        Ok(StepInputs {
-            images: self.images()?,
+    /// One run of the step on the file's batch.
+    fn run_step(&self, step: &TrainStep, weights: &[f32], hyper: &Hyper, number: u64) -> Result<()> {
+        let batch = self.golden.shape("actions")?[0];
+        let (state, (times, _)) = (self.golden.state()?, self.times(batch)?);
+        let inputs = StepInputs {
+            seen: self.seen(&state)?,
+            dropped: &vec![0.0; batch],
             actions: self.golden.tensor("actions")?,
             noise: self.golden.tensor("noise")?,
-            times: self.golden.tensor("t")?,
+            times: &times,
             weights,
-        })
+        };
+        step.run(&inputs, hyper, 0, number)
     }
 
     fn loss_and_gradients(&self) -> Result<Vec<Quantity>> {
         let (step, weights) = self.step(Purpose::Gradients)?;
         let no_update =
             Hyper { lr: 0.0, betas: [0.0; 2], eps: 1.0, weight_decay: 0.0, ema_decay: 0.0, max_norm: 0.0 };
-        step.run(&self.inputs(&weights)?, &no_update, 0, 1)?;
+        self.run_step(&step, &weights, &no_update, 1)?;
         let mut quantities = Vec::new();
         if let Ok(expected) = self.golden.tensor("expect/loss") {
             quantities.push(relative("loss", &[step.loss()?], expected));
@@ -262,7 +297,7 @@ impl Run<'_> {
         let expected = self.golden.tensor("expect/losses")?;
         let mut losses = Vec::with_capacity(expected.len());
         for k in 0..expected.len() {
-            step.run(&self.inputs(&weights)?, &optimizer.hyper, 0, k as u64 + 1)?;
+            self.run_step(&step, &weights, &optimizer.hyper, k as u64 + 1)?;
             losses.push(step.loss()?);
         }
         let mut quantities = vec![relative("losses", &losses, expected)];
@@ -284,10 +319,16 @@ impl Run<'_> {
 
     fn sample(&self) -> Result<Quantity> {
         let batch = self.golden.shape("sample_noise")?[0];
-        let shape = SamplerShape { batch, steps: self.golden.steps, images: Dtype::F32, path: false };
+        let shape = SamplerShape {
+            steps: self.golden.steps,
+            solver: self.golden.solver,
+            guidance: self.golden.guidance.clone(),
+            ..SamplerShape::of(&self.golden.config, batch)
+        };
         let sampler = Sampler::new(&self.golden.config, &self.network, &self.bank, shape)?;
         let program = sampler.program();
-        self.images()?.write(program)?;
+        let state = self.golden.state()?;
+        self.seen(&state)?.write(program)?;
         program.write("noise", self.golden.tensor("sample_noise")?)?;
         program.run()?;
         self.near("sample", &program.read_wide("sample")?, "expect/sample")

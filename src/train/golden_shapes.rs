@@ -1,7 +1,10 @@
 //! Which tensors a golden file may hold, and their shapes: checked before anything is computed.
 
+use std::collections::BTreeMap;
+
 use super::golden::Golden;
 use crate::graph::Params;
+use crate::policy::Feature;
 use crate::{Error, Result};
 
 impl Golden {
@@ -14,11 +17,18 @@ impl Golden {
             self.shape(&format!("param/{}", param.name))?;
         }
         let (dims, steps) = (self.config.action().1, self.config.chunk_size);
-        let image = self.image_name();
-        let batch = self.shape(&image)?.first().copied().unwrap_or(0);
-        let mut frames = vec![batch];
-        frames.extend(Some(self.config.n_obs_steps).filter(|&frames| frames > 1));
-        frames.extend(self.config.images().flat_map(|(_, feature)| feature.shape.clone()));
+        let observed: BTreeMap<String, &Feature> =
+            self.config.input_features.iter().map(|(key, feature)| (format!("obs/{key}"), feature)).collect();
+        let mut batch = 0;
+        for name in observed.keys() {
+            batch = self.shape(name)?.first().copied().unwrap_or(0);
+        }
+        let frames = |feature: &Feature| {
+            let mut frames = vec![batch];
+            frames.extend(Some(self.config.n_obs_steps).filter(|&frames| frames > 1));
+            frames.extend(&feature.shape);
+            frames
+        };
         for (name, (shape, _)) in &self.tensors {
             let param = ["param/", "expect/grad/", "expect/param_after/"]
                 .iter()
@@ -28,7 +38,7 @@ impl Golden {
                     Some(id) => params.get(id).shape.clone(),
                     None => return Err(wrong(name, "is of no parameter of this configuration")),
                 },
-                (name, _) if name == image => frames.clone(),
+                (name, _) if observed.contains_key(name) => frames(observed[name]),
                 ("t", _) if shape.len() == 2 => vec![batch, steps],
                 ("t", _) => vec![batch],
                 ("action_is_pad", _) => vec![batch, steps],

@@ -14,6 +14,6 @@ mod trainer;
 pub use config::{OptimizerKind, Schedule, TrainConfig};
 #[cfg(feature = "data")]
 pub use run::{EvalOutcome, Outcome, Run, run};
-pub use step::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights};
+pub use step::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights, step_graph};
 #[cfg(feature = "data")]
 pub use trainer::Trainer;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::graph::{Bank, Graph, Program, Training, Value};
+use crate::graph::{Bank, Graph, Params, Program, Training, Value};
 use crate::kernels::optimizer::{Adam, ClipScale, Hyper, SquaredNorm};
 use crate::kernels::{Dtype, Set};
-use crate::policy::{Config, Images, Network, Objective};
+use crate::policy::{Config, Family, MIP_TIME, Network, Objective, Observations, Time};
 use crate::{Error, Result};
 
 /// Which update follows the gradients.
@@ -31,8 +31,10 @@ pub enum Purpose {
 /// What one step is made from, all in the policy's normalised units.
 #[derive(Debug, Clone, Copy)]
 pub struct StepInputs<'a> {
-    /// Images [B, 3·T, H, W].
-    pub images: Images<'a>,
+    /// Images [B, 3·T, H, W] and states [B, T·S], as far as the policy sees them.
+    pub seen: Observations<'a>,
+    /// Which samples see nothing, `[B]` of 0 and 1; read where what stands for nothing is learned.
+    pub dropped: &'a [f32],
     /// Actions [B, H, A].
     pub actions: &'a [f32],
     /// Noise [B, H, A].
@@ -82,17 +84,10 @@ impl TrainStep {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: StepShape) -> Result<Self> {
-        let training = (shape.purpose != Purpose::Loss).then_some(Training { dropout: shape.dropout });
-        let mut graph = Graph::new(Arc::clone(bank.params()), training);
-        let loss = forward(&mut graph, config, network, shape);
-        graph.output("loss", loss);
-        if training.is_some() {
-            let one = graph.constant(&[1], vec![1.0]);
-            graph.differentiate(loss, one);
+        if shape.t_per_slot && matches!(config.family, Family::VelocityMlp(_)) {
+            return Err(Error::input("a velocity_mlp takes one flow time a sample, not one for each action"));
         }
-        if let Purpose::Update(update) = shape.purpose {
-            append_update(&mut graph, update);
-        }
+        let graph = step_graph(config, network, bank.params(), shape);
         let updates = matches!(shape.purpose, Purpose::Update(_));
         Ok(Self { program: Program::new(&graph, bank)?, launches: graph.launches(), updates })
     }
@@ -114,13 +109,18 @@ impl TrainStep {
     }
 
     fn load(&self, inputs: &StepInputs<'_>) -> Result<()> {
-        inputs.images.write(&self.program)?;
-        self.program.write("actions", inputs.actions)?;
-        if self.program.has("noise") {
-            self.program.write("noise", inputs.noise)?;
-            self.program.write("t", inputs.times)?;
+        inputs.seen.write(&self.program)?;
+        let rest = [
+            ("dropped", inputs.dropped),
+            ("actions", inputs.actions),
+            ("noise", inputs.noise),
+            ("t", inputs.times),
+            ("weights", inputs.weights),
+        ];
+        for (name, values) in rest.into_iter().filter(|(name, _)| self.program.has(name)) {
+            self.program.write(name, values)?;
         }
-        self.program.write("weights", inputs.weights)
+        Ok(())
     }
 
     /// Waits for the last step and reads what it reports.
@@ -156,30 +156,74 @@ impl TrainStep {
     }
 }
 
-/// Appends the loss of a batch.
+/// The graph of a step: forward, and as much of backward, clipping and update as its purpose asks for.
+pub fn step_graph(config: &Config, network: &Network, params: &Arc<Params>, shape: StepShape) -> Graph {
+    let training = (shape.purpose != Purpose::Loss).then_some(Training { dropout: shape.dropout });
+    let mut graph = Graph::new(Arc::clone(params), training);
+    let loss = forward(&mut graph, config, network, shape);
+    graph.output("loss", loss);
+    if training.is_some() {
+        let one = graph.constant(&[1], vec![1.0]);
+        graph.differentiate(loss, one);
+    }
+    if let Purpose::Update(update) = shape.purpose {
+        append_update(&mut graph, update);
+    }
+    graph
+}
+
+/// What MIP's loss is multiplied by, as its authors do (arXiv 2512.01809).
+const MIP_SCALE: f64 = 0.1;
+
+/// Appends the loss of a batch:
+///
+/// | objective | loss |
+/// |---|---|
+/// | flow | ‖f(x_t, t) − dx_t/dt‖² |
+/// | regression | ‖f(0, noise's time) − a‖² |
+/// | mip | 0.1 (‖f(0, noise's time) − a‖² / t*² + ‖f(a + (1 − t*) ε, t*) − a‖² / (1 − t*)²), t* = 0.9 |
+///
+/// each weighted as [`loss_weights`] says.
 fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: StepShape) -> Value {
     let (_, dims) = config.action();
     let (batch, chunk) = (shape.batch, config.chunk_size);
-    let images = network.image_input(graph, "images", batch, shape.images);
-    let actions = graph.input("actions", Dtype::F32, &[batch, chunk, dims]);
+    let chunks = [batch, chunk, dims];
+    let seen = network.inputs(graph, config, batch, shape.images);
+    let actions = graph.input("actions", Dtype::F32, &chunks);
     let weights = graph.input("weights", Dtype::F32, &[batch * chunk]);
-    let memory = network.encode(graph, images);
-    let (x, t, target) = match config.objective {
+    let memory = network.encode(graph, seen);
+    let from_nothing = |graph: &mut Graph| {
+        let x = graph.constant(&chunks, vec![0.0; batch * chunk * dims]);
+        let t = graph.constant(&[batch], vec![config.flow.noise_time() as f32; batch]);
+        network.velocity(graph, &memory, x, Time::Given(t), None)
+    };
+    match config.objective {
         Objective::Flow => {
-            let noise = graph.input("noise", Dtype::F32, &[batch, chunk, dims]);
+            let noise = graph.input("noise", Dtype::F32, &chunks);
             let times: &[usize] = if shape.t_per_slot { &[batch, chunk] } else { &[batch] };
             let t = graph.input("t", Dtype::F32, times);
             let (x, v) = graph.flow_path(noise, actions, t, config.flow.noise_at as u32);
-            (x, t, v)
+            let prediction = network.velocity(graph, &memory, x, Time::Given(t), None);
+            graph.weighted_mse(prediction, v, weights)
         }
         Objective::Regression => {
-            let x = graph.constant(&[batch, chunk, dims], vec![0.0; batch * chunk * dims]);
-            let t = graph.constant(&[batch], vec![config.flow.noise_time() as f32; batch]);
-            (x, t, actions)
+            let prediction = from_nothing(graph);
+            graph.weighted_mse(prediction, actions, weights)
         }
-    };
-    let prediction = network.velocity(graph, &memory, x, t);
-    graph.weighted_mse(prediction, target, weights)
+        Objective::Mip => {
+            let noise = graph.input("noise", Dtype::F32, &chunks);
+            let t = Objective::Mip.times(&config.flow, 1)[1];
+            let t = graph.constant(&[batch], vec![t as f32; batch]);
+            let near = graph.combine(&[(1.0, actions), (1.0 - MIP_TIME, noise)]);
+            let early = from_nothing(graph);
+            let late = network.velocity(graph, &memory, near, Time::Given(t), None);
+            let scaled = |by: f64| [(MIP_SCALE / (by * by), weights)];
+            let [for_early, for_late] = [MIP_TIME, 1.0 - MIP_TIME].map(|by| graph.combine(&scaled(by)));
+            let early = graph.weighted_mse(early, actions, for_early);
+            let late = graph.weighted_mse(late, actions, for_late);
+            graph.add_rows(early, late, 1, 1)
+        }
+    }
 }
 
 /// Appends clipping and the optimiser over the flat shards.

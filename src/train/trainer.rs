@@ -11,7 +11,8 @@ use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
 use crate::policy::{
-    Config, Folder, Images, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained,
+    Config, Folder, Images, Network, Observations, Parts, Pretrained, RunDir, Stats, run_dir,
+    write_pretrained,
 };
 use crate::{Error, Result};
 
@@ -244,7 +245,8 @@ fn shape_of(settings: &TrainConfig, purpose: Purpose, dropout: f32) -> StepShape
 
 fn inputs(batch: &Prepared) -> StepInputs<'_> {
     StepInputs {
-        images: Images::Bytes(&batch.images),
+        seen: Observations { images: Images::Bytes(&batch.images), state: &batch.state },
+        dropped: &batch.dropped,
         actions: &batch.actions,
         noise: &batch.noise,
         times: &batch.times,

@@ -10,7 +10,7 @@ use crate::data::{Dataset, Windows};
 use crate::eval::check_fit;
 use crate::image::Image;
 use crate::policy::tensors::Tensors;
-use crate::policy::{Config, Images, Pixels, Policy};
+use crate::policy::{Config, FeatureType, Images, Kept, Observations, Pixels, Policy};
 use crate::sim::{self, Observation};
 use crate::{Error, Result};
 
@@ -21,8 +21,8 @@ const SLACK: f32 = 1e-3;
 pub struct Inputs {
     /// B.
     pub batch: usize,
-    /// [B, T, 3, H, W].
-    pub images: Pixels,
+    /// T time steps of each.
+    pub seen: Kept,
     /// What to call the components of an action; none where nobody says.
     pub names: Vec<String>,
 }
@@ -30,24 +30,30 @@ pub struct Inputs {
 /// What an environment shows at the start of the episode of `seed`.
 ///
 /// # Errors
-/// If the policy is not for that environment.
-pub fn from_environment(policy: &Policy, seed: u64) -> Result<Inputs> {
-    let mut environment = sim::make("pursuit")?;
+/// If there is no such environment, or the policy is not for it.
+pub fn from_environment(policy: &Policy, name: &str, seed: u64) -> Result<Inputs> {
+    let mut environment = sim::make(name)?;
     let spec = environment.spec();
     check_fit(spec, policy).map_err(|e| {
-        Error::input(format!("{e}; give the policy something to see with --dataset-root or --observations"))
+        Error::input(format!(
+            "{e}; name its environment with --env, or give it something to see with --dataset-root or --observations"
+        ))
     })?;
     environment.reset(seed);
     let mut observation = Observation::default();
     environment.observe(&mut observation);
-    let images = Pixels::repeated(Images::Bytes(&observation.image), policy.config().n_obs_steps);
-    Ok(Inputs { batch: 1, images, names: spec.action.names.iter().map(|&name| name.to_owned()).collect() })
+    let config = policy.config();
+    let state: Vec<f32> = config.states().flat_map(|(key, _)| observation.vector(key)).copied().collect();
+    let images: &[u8] = if camera(config).is_some() { &observation.image } else { &[] };
+    let step = Observations { images: Images::Bytes(images), state: &state };
+    let names = spec.action.names.iter().map(|&name| name.to_owned()).collect();
+    Ok(Inputs { batch: 1, seen: Kept::repeated(step, config.n_obs_steps), names })
 }
 
 /// What was seen at a frame of a dataset, and before.
 ///
 /// # Errors
-/// If the dataset cannot be read, has no such frame, or no such camera.
+/// If the dataset cannot be read, has no such frame, or lacks what the policy sees.
 pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs> {
     let dataset = Dataset::open(root)?;
     dataset.warnings.iter().for_each(note);
@@ -59,23 +65,38 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
         )));
     }
     let config = policy.config();
-    let (key, shape) = camera(config)?;
     let windows = Windows::new(config.n_obs_steps, config.chunk_size);
-    let mut images = Pixels::Bytes(Vec::new());
+    let (mut images, mut state) = (Pixels::Bytes(Vec::new()), Vec::new());
     for frame in windows.observation(&dataset.episode_range(frame), frame) {
-        let place = || format!("{}: `{key}` of frame {frame}", root.display());
-        let image = Image::from_png(dataset.picture(key, frame)?).map_err(|e| e.at(place()))?;
-        let found = [3, image.height, image.width];
-        if found != shape {
-            return Err(Error::input(format!("{} has shape {found:?}, the policy sees {shape:?}", place())));
+        if let Some((key, shape)) = camera(config) {
+            let place = || format!("{}: `{key}` of frame {frame}", root.display());
+            let image = Image::from_png(dataset.picture(key, frame)?).map_err(|e| e.at(place()))?;
+            let found = [3, image.height, image.width];
+            if found != shape {
+                return Err(Error::input(format!(
+                    "{} has shape {found:?}, the policy sees {shape:?}",
+                    place()
+                )));
+            }
+            images.append(Images::Bytes(&image.planar()))?;
         }
-        images.append(Images::Bytes(&image.planar()))?;
+        for (key, feature) in config.states() {
+            let (width, values) = dataset.vectors(key)?;
+            if width != feature.shape[0] {
+                return Err(Error::input(format!(
+                    "{}: `{key}` has {width} values, the policy sees {}",
+                    root.display(),
+                    feature.shape[0]
+                )));
+            }
+            state.extend_from_slice(&values[frame * width..][..width]);
+        }
     }
-    Ok(Inputs { batch: 1, images, names: Vec::new() })
+    Ok(Inputs { batch: 1, seen: Kept { images, state }, names: Vec::new() })
 }
 
-/// A safetensors file: `<feature>` [B, 3, H, W], or [B, T, 3, H, W] for a policy that sees T frames, as U8 or as F32
-/// in [0, 1]. One frame stands for all T.
+/// A safetensors file: for each input feature `<key>`, [B, ..] of the feature's shape, or [B, T, ..] for a policy that
+/// sees T time steps; pictures as U8 or as F32 in [0, 1], vectors as F32. One time step stands for all T.
 ///
 /// # Errors
 /// Names the file and the key that is missing, of another shape or type, or out of range.
@@ -85,48 +106,91 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|e| wrong(format!("damaged, or no safetensors file ({e}): save it again")))?;
     let config = policy.config();
-    let (key, [c, h, w]) = camera(config)?;
-    let frames = config.n_obs_steps;
-    let wanted = match frames {
-        1 => format!("[B, {c}, {h}, {w}]"),
-        _ => format!("[B, {frames}, {c}, {h}, {w}] or [B, {c}, {h}, {w}]"),
-    };
-    if let Some(other) = tensors.names().into_iter().find(|name| *name != key) {
-        note(format!("{}: tensor `{other}` is ignored: the policy sees `{key}`", file.display()));
+    let known = |name: &&str| config.input_features.iter().any(|(key, _)| key == name);
+    if let Some(other) = tensors.names().into_iter().find(|name| !known(name)) {
+        note(format!("{}: tensor `{other}` is ignored: the policy does not see it", file.display()));
     }
-    let tensor = tensors.tensor(key).map_err(|_| {
-        wrong(format!("tensor `{key}` is missing: the policy sees it, {wanted}, U8 or F32 in [0, 1]"))
-    })?;
-    let repeat = match *tensor.shape() {
-        [batch, a, b, d] if batch > 0 && [a, b, d] == [c, h, w] => frames,
-        [batch, t, a, b, d] if batch > 0 && t == frames && [a, b, d] == [c, h, w] => 1,
-        _ => {
-            return Err(wrong(format!(
-                "tensor `{key}` has shape {:?}, the policy sees {wanted}",
-                tensor.shape()
-            )));
+    let frames = config.n_obs_steps;
+    let mut batch = None;
+    let mut images = Pixels::Bytes(Vec::new());
+    let mut states = Vec::new();
+    for (key, feature) in &config.input_features {
+        let tensor =
+            Batched::find(&tensors, key, &feature.shape, frames).map_err(|e| e.at(file.display()))?;
+        if *batch.get_or_insert(tensor.batch) != tensor.batch {
+            return Err(wrong(format!("tensor `{key}` holds {} samples, others do not", tensor.batch)));
         }
-    };
-    let batch = tensor.shape()[0];
-    let values = match tensor.dtype() {
-        Dtype::U8 => Pixels::Bytes(tensor.data().to_vec()),
-        Dtype::F32 => {
-            let values: Vec<f32> =
-                tensor.data().as_chunks().0.iter().map(|&raw| f32::from_le_bytes(raw)).collect();
-            let inside = |value: &f32| (-SLACK..=1.0 + SLACK).contains(value);
-            if let Some(at) = values.iter().position(|value| !inside(value)) {
-                let bad = values[at];
-                return Err(wrong(format!(
-                    "tensor `{key}` holds {bad} at element {at}: floats lie in [0, 1], bytes in U8"
+        match feature.kind {
+            FeatureType::Visual => images = tensor.pixels(key).map_err(|e| e.at(file.display()))?,
+            _ => states.push((tensor.floats(key).map_err(|e| e.at(file.display()))?, feature.shape[0])),
+        }
+    }
+    let batch = batch.unwrap_or(0);
+    let row = |r: usize| states.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
+    let state = (0..batch * frames).flat_map(row).copied().collect();
+    Ok(Inputs { batch, seen: Kept { images, state }, names: Vec::new() })
+}
+
+/// A tensor of B samples.
+struct Batched<'a> {
+    batch: usize,
+    /// How often a sample's values are repeated to make T time steps.
+    repeat: usize,
+    dtype: Dtype,
+    data: &'a [u8],
+}
+
+impl<'a> Batched<'a> {
+    fn find(tensors: &SafeTensors<'a>, key: &str, shape: &[usize], frames: usize) -> Result<Self> {
+        let dims = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let wanted = match frames {
+            1 => format!("[B, {dims}]"),
+            _ => format!("[B, {frames}, {dims}] or [B, {dims}]"),
+        };
+        let tensor = tensors
+            .tensor(key)
+            .map_err(|_| Error::input(format!("tensor `{key}` is missing: the policy sees it, {wanted}")))?;
+        let repeat = match tensor.shape() {
+            [batch, rest @ ..] if *batch > 0 && rest == shape => frames,
+            [batch, t, rest @ ..] if *batch > 0 && *t == frames && rest == shape => 1,
+            found => {
+                return Err(Error::input(format!(
+                    "tensor `{key}` has shape {found:?}, the policy sees {wanted}"
                 )));
             }
-            Pixels::Floats(values)
+        };
+        Ok(Self { batch: tensor.shape()[0], repeat, dtype: tensor.dtype(), data: tensor.data() })
+    }
+
+    /// Each sample's values, as often as there are time steps without their own.
+    fn repeated<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        values.chunks(values.len() / self.batch).flat_map(|sample| sample.repeat(self.repeat)).collect()
+    }
+
+    fn floats(&self, key: &str) -> Result<Vec<f32>> {
+        if self.dtype != Dtype::F32 {
+            return Err(Error::input(format!("tensor `{key}` is {:?}: save it as F32", self.dtype)));
         }
-        other => {
-            return Err(wrong(format!("tensor `{key}` is {other:?}: save it as U8, or as F32 in [0, 1]")));
+        let values: Vec<f32> = self.data.as_chunks().0.iter().map(|&raw| f32::from_le_bytes(raw)).collect();
+        Ok(self.repeated(values))
+    }
+
+    fn pixels(&self, key: &str) -> Result<Pixels> {
+        if self.dtype == Dtype::U8 {
+            return Ok(Pixels::Bytes(self.repeated(self.data.to_vec())));
         }
-    };
-    Ok(Inputs { batch, images: each_repeated(&values, batch, repeat)?, names: Vec::new() })
+        let values = self.floats(key).map_err(|_| {
+            Error::input(format!("tensor `{key}` is {:?}: save it as U8, or as F32 in [0, 1]", self.dtype))
+        })?;
+        let inside = |value: &f32| (-SLACK..=1.0 + SLACK).contains(value);
+        match values.iter().position(|value| !inside(value)) {
+            Some(at) => Err(Error::input(format!(
+                "tensor `{key}` holds {} at element {at}: floats lie in [0, 1], bytes in U8",
+                values[at]
+            ))),
+            None => Ok(Pixels::Floats(values)),
+        }
+    }
 }
 
 /// `noise` [B, H, A], normalised, from a safetensors file.
@@ -138,21 +202,9 @@ pub fn noise_from_file(policy: &Policy, file: &Path, batch: usize) -> Result<Vec
     Tensors::parse(&read(file)?, file.display().to_string())?.take("noise", &shape)
 }
 
-/// Each of `batch` parts repeated.
-fn each_repeated(values: &Pixels, batch: usize, times: usize) -> Result<Pixels> {
-    let images = values.images();
-    let size = images.len() / batch;
-    let mut repeated = Pixels::repeated(images.part(0..size), times);
-    for i in 1..batch {
-        repeated.append(Pixels::repeated(images.part(i * size..(i + 1) * size), times).images())?;
-    }
-    Ok(repeated)
-}
-
-fn camera(config: &Config) -> Result<(&str, [usize; 3])> {
-    let camera =
-        config.images().next().and_then(|(key, image)| Some((key, image.shape.as_slice().try_into().ok()?)));
-    camera.ok_or_else(|| Error::input("the policy sees no camera: sampling needs one"))
+/// The camera's key and shape, where there is one.
+fn camera(config: &Config) -> Option<(&str, [usize; 3])> {
+    config.images().next().and_then(|(key, image)| Some((key, image.shape.as_slice().try_into().ok()?)))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

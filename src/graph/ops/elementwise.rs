@@ -5,6 +5,7 @@ use crate::graph::{Graph, Value};
 use crate::kernels::Dtype;
 use crate::kernels::activation::{Activate, ActivateBackward, Activation};
 use crate::kernels::add_rows::{AddRows, ReduceRows};
+use crate::kernels::combine::{Combine, MAX_TERMS};
 use crate::kernels::dropout::{Dropout, DropoutSite};
 
 impl Graph {
@@ -30,6 +31,22 @@ impl Graph {
         let y = self.temporary(&[rows, columns]);
         self.launch(AddRows { rows, columns, div, modulo }, &[Some(x), Some(b)], &[y]);
         self.record(AddRowsBackward { x, b, kernel: AddRows { rows, columns, div, modulo }, y });
+        y
+    }
+
+    /// Σ c_j x_j over values of one shape; what is trained must not depend on the terms.
+    ///
+    /// # Panics
+    /// If there is no term, there are more than seven, or one needs a gradient in a graph that trains.
+    pub fn combine(&mut self, terms: &[(f64, Value)]) -> Value {
+        let learnt = terms.iter().any(|(_, value)| self.needs_grad(*value));
+        assert!(self.training.is_none() || !learnt, "a combination has no backward pass");
+        let (len, y) = (self.len(terms[0].1), self.temporary_like(terms[0].1));
+        assert!(terms.iter().all(|(_, value)| self.len(*value) == len), "terms of one shape");
+        let kernel = Combine { len, coefficients: terms.iter().map(|(c, _)| *c).collect() };
+        let mut inputs: Vec<_> = terms.iter().map(|(_, value)| Some(*value)).collect();
+        inputs.resize(MAX_TERMS, None);
+        self.launch(kernel, &inputs, &[y]);
         y
     }
 

@@ -1,4 +1,7 @@
 //! y = R + α f(x Wᵀ + b), with dX = dY W, dW = dYᵀ X, db = Σ_rows dY.
+//!
+//! An input that is several values side by side, [x₀ | x₁ | …], is never put together: W's columns are cut instead,
+//! x Wᵀ = x₀ W₀ᵀ + x₁ W₁ᵀ + …, and what stays the same over a solver's steps is multiplied once.
 
 use std::ops::Range;
 
@@ -29,14 +32,25 @@ pub enum Bias {
         /// First element.
         first: usize,
     },
+    /// There is none.
+    None,
 }
 
-/// A linear layer's application. `x` is [.., in]; the weight is [out, in] as PyTorch stores it, of which the
-/// rows in `outputs` are used, and the same run of the bias `[out]`.
+/// A part of a linear layer's input.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Its values, [.., columns].
+    pub x: Value,
+    /// The weight's column that its first column meets.
+    pub column: usize,
+}
+
+/// A linear layer's application. `inputs` are [.., in] together; the weight is [out, in] as PyTorch stores it, of which
+/// the rows in `outputs` are used, and the same run of the bias `[out]`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// Input.
-    pub x: Value,
+    /// Input; while training its parts meet all of the weight's columns.
+    pub inputs: Vec<Part>,
     /// Weight [out, in].
     pub weight: ParamId,
     /// b.
@@ -55,7 +69,7 @@ impl Linear {
     /// x Wᵀ + b over all of a weight with `outputs` rows.
     pub fn new(x: Value, weight: ParamId, bias: ParamId, outputs: Range<usize>) -> Self {
         Self {
-            x,
+            inputs: vec![Part { x, column: 0 }],
             weight,
             bias: Bias::Param(bias),
             outputs,
@@ -84,10 +98,12 @@ impl Graph {
     /// # Panics
     /// If shapes do not fit: a mistake of a network, not of a user.
     pub fn linear(&mut self, op: Linear) -> Value {
-        // The backward pass of these needs what they were applied to; a rectifier's needs only its result.
-        let keeps_input = !matches!(op.activation, Activation::None | Activation::Relu)
-            || (op.activation == Activation::Relu && op.residual.is_some());
-        if self.training.is_some() && keeps_input {
+        // The backward pass of these needs what they were applied to; a rectifier's needs only its result. A sum of
+        // parts is activated when it is whole.
+        let activated = op.activation != Activation::None;
+        let keeps_input = self.training.is_some()
+            && (!matches!(op.activation, Activation::None | Activation::Relu) || op.residual.is_some());
+        if activated && (keeps_input || op.inputs.len() > 1) {
             let (activation, residual) = (op.activation, op.residual);
             let before = self.linear(Linear { activation: Activation::None, residual: None, ..op });
             let after = self.activation(before, activation);
@@ -96,35 +112,67 @@ impl Graph {
                 None => after,
             };
         }
-        assert!(self.training.is_none() || op.alpha == 1.0, "a scaled product has no backward pass");
-        let (bias, first_bias) = match op.bias {
-            Bias::Param(id) => (self.param(id), op.outputs.start),
-            Bias::Row { table, first } => (table, first),
+        let plain = op.alpha == 1.0;
+        assert!(plain || self.training.is_none(), "a scaled product has no backward pass");
+        assert!(plain || op.inputs.len() == 1, "a scaled product has one part");
+        let m = self.rows(op.inputs[0].x).0;
+        let mut residual = op.residual;
+        let mut bias = op.bias;
+        for (i, &part) in op.inputs.iter().enumerate() {
+            let activation = if i + 1 == op.inputs.len() { op.activation } else { Activation::None };
+            let sum = self.product(&op, part, std::mem::replace(&mut bias, Bias::None), activation, residual);
+            residual = Some(Residual { value: sum, rows: m });
+        }
+        let y = residual.expect("a linear layer has an input").value;
+        let widths = op.inputs.iter().map(|part| self.rows(part.x).1).collect();
+        self.record(LinearBackward { op, rows: m, widths, y });
+        y
+    }
+
+    /// R + α f(xᵢ Wᵢᵀ + b) for one part of the input.
+    fn product(
+        &mut self,
+        op: &Linear,
+        Part { x, column }: Part,
+        bias: Bias,
+        activation: Activation,
+        residual: Option<Residual>,
+    ) -> Value {
+        let (bias, first_bias) = match bias {
+            Bias::Param(id) => (Some(self.param(id)), Some(op.outputs.start)),
+            Bias::Row { table, first } => (Some(table), Some(first)),
+            Bias::None => (None, None),
         };
-        let (m, k) = self.rows(op.x);
+        let (m, k) = self.rows(x);
         let n = op.outputs.len();
         let y = self.temporary(&[m, n]);
         let weight = self.param(op.weight);
-        assert_eq!(self.len(weight), self.shape(weight)[0] * k, "{}", self.params.get(op.weight).name);
+        let columns = self.columns_of(op.weight);
+        assert!(column + k <= columns, "{} has {columns} columns", self.params.get(op.weight).name);
         let kernel = Matmul {
-            b: Matrix::transposed(k).at(op.outputs.start * k),
-            bias: Some(first_bias),
-            activation: op.activation,
+            b: Matrix::transposed(columns).at(op.outputs.start * columns + column),
+            bias: first_bias,
+            activation,
             alpha: op.alpha,
-            residual_rows: op.residual.map(|residual| residual.rows),
+            residual_rows: residual.map(|residual| residual.rows),
             ..Matmul::new(m, k, n)
         };
-        let residual = op.residual.map(|residual| residual.value);
-        self.launch(kernel, &[Some(op.x), Some(weight), Some(bias), residual], &[y]);
-        self.record(LinearBackward { op, rows: m, inputs: k, y });
+        self.launch(kernel, &[Some(x), Some(weight), bias, residual.map(|residual| residual.value)], &[y]);
         y
+    }
+
+    /// Columns of a weight [out, ..].
+    fn columns_of(&self, weight: ParamId) -> usize {
+        let param = self.params.get(weight);
+        param.len / param.shape[0]
     }
 }
 
 struct LinearBackward {
     op: Linear,
     rows: usize,
-    inputs: usize,
+    /// Columns of each part; a value may get another shape later.
+    widths: Vec<usize>,
     y: Value,
 }
 
@@ -135,7 +183,7 @@ impl Backward for LinearBackward {
 
     fn backward(&self, graph: &mut Graph, upstream: Value) {
         let op = &self.op;
-        let (m, k, n) = (self.rows, self.inputs, op.outputs.len());
+        let (m, n, k) = (self.rows, op.outputs.len(), graph.columns_of(op.weight));
         if let Some(Residual { value, rows }) = op.residual {
             let sum = AddRows { rows: m, columns: n, div: 1, modulo: rows };
             graph.add_repeated_gradient(value, upstream, &sum);
@@ -150,24 +198,33 @@ impl Backward for LinearBackward {
                 graph.launch(reduce, &[Some(dy)], &[target]);
             });
         }
+        assert_eq!(self.widths.iter().sum::<usize>(), k, "{}", graph.params.get(op.weight).name);
         let run = op.outputs.start * k..op.outputs.end * k;
         graph.parameter_gradient(op.weight, run.clone(), |graph, target| {
-            let product =
-                Matmul { a: Matrix::transposed(n), c: Matrix::rows(k).at(run.start), ..Matmul::new(n, m, k) };
-            graph.launch(product, &[Some(dy), Some(op.x), None, None], &[target]);
+            for (part, &width) in op.inputs.iter().zip(&self.widths) {
+                let product = Matmul {
+                    a: Matrix::transposed(n),
+                    c: Matrix::rows(k).at(run.start + part.column),
+                    ..Matmul::new(n, m, width)
+                };
+                graph.launch(product, &[Some(dy), Some(part.x), None, None], &[target]);
+            }
         });
-        if graph.needs_grad(op.x) {
+        for (part, &width) in op.inputs.iter().zip(&self.widths) {
+            if !graph.needs_grad(part.x) {
+                continue;
+            }
             // What the input's gradient holds already becomes this product's residual.
-            let earlier = graph.gradient_so_far(op.x);
-            let dx = graph.temporary(&[m, k]);
+            let earlier = graph.gradient_so_far(part.x);
+            let dx = graph.temporary(&[m, width]);
             let product = Matmul {
-                b: Matrix::rows(k).at(run.start),
+                b: Matrix::rows(k).at(run.start + part.column),
                 residual_rows: earlier.map(|_| m),
-                ..Matmul::new(m, n, k)
+                ..Matmul::new(m, n, width)
             };
             let weight = graph.param(op.weight);
             graph.launch(product, &[Some(dy), Some(weight), None, earlier], &[dx]);
-            graph.set_gradient(op.x, dx);
+            graph.set_gradient(part.x, dx);
         }
     }
 }

@@ -7,4 +7,4 @@ mod linear;
 mod norm;
 
 pub use attention::{AttentionShape, Columns};
-pub use linear::{Bias, Linear, Residual};
+pub use linear::{Bias, Linear, Part, Residual};

@@ -1,0 +1,157 @@
+//! What a run is made from: a preset or a checkpoint, flags over it, and where its data is.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::Args;
+use crate::cli::common::note;
+use crate::cli::recording::{self, Part};
+use crate::policy::presets::{self, Preset};
+use crate::policy::{Config, Pretrained, RunDir, resolve};
+use crate::sim::record::{self, Labels};
+use crate::sim::{self, Scripted};
+use crate::train::TrainConfig;
+use crate::{Error, Result};
+
+/// Frames that are recorded where there is no data set yet.
+const FRAMES: usize = 20_000;
+
+/// What a run is made from, new or resumed.
+pub struct Recipe {
+    pub config: Config,
+    pub settings: TrainConfig,
+    pub roots: Vec<PathBuf>,
+    pub env: Option<String>,
+    pub from: Option<Pretrained>,
+}
+
+/// The recipe of a new run, and its folder.
+pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
+    let preset = presets::find(&args.preset)?;
+    let from = args.policy.as_ref().map(|path| pretrained(path)).transpose()?;
+    let config = match &from {
+        Some(pretrained) => pretrained.config.clone(),
+        None => preset.config()?,
+    };
+    let mut overrides = args.set.clone();
+    overrides.extend(args.settings.dropout.map(|share| format!("dropout={share}")));
+    overrides.extend(args.settings.objective.map(|objective| format!("objective={}", json!(objective))));
+    let config = overridden(&config, &overrides)?;
+    let family = config.family.name();
+    if let Some(wanted) = args.policy_type.as_ref().filter(|wanted| *wanted != family) {
+        return Err(Error::input(format!(
+            "--policy-type is {wanted}, but the configuration's `type` is {family}"
+        )));
+    }
+    let settings = args.settings.over(TrainConfig::of_preset(preset.name));
+    settings.check()?;
+    let roots =
+        if args.dataset_root.is_empty() { vec![default_dataset(preset)?] } else { args.dataset_root.clone() };
+    let run_dir = match &args.output_dir {
+        Some(root) => RunDir::create(root)?,
+        None => next_free(&args.preset)?,
+    };
+    Ok((Recipe { config, settings, roots, env: args.env.clone(), from }, run_dir))
+}
+
+fn pretrained(path: &Path) -> Result<Pretrained> {
+    let found = resolve(path)?;
+    if let Some(warning) = &found.warning {
+        note(format!("warning: {warning}"));
+    }
+    note(format!("starting from {}", found.folder.display()));
+    Pretrained::load(&found.folder)
+}
+
+/// The recipe of a run that goes on: as it was, with what is given put over it.
+pub fn resumed(args: &Args) -> Result<(Recipe, RunDir)> {
+    let root = args
+        .output_dir
+        .clone()
+        .ok_or_else(|| Error::input("--resume goes on with a run: name its folder with --output-dir"))?;
+    let run_dir = RunDir::resume(root)?;
+    let last = run_dir.last()?;
+    let folder = last.folder.join(crate::policy::run_dir::PRETRAINED);
+    let loaded = Pretrained::load(&folder)?;
+    let place = folder.join("train_config.json");
+    let missing = |what: &str| Error::input(format!("{}: {what}", place.display()));
+    let saved =
+        loaded.train_config.clone().ok_or_else(|| missing("it is missing, so the run cannot go on"))?;
+    let base: TrainConfig = serde_json::from_value(saved["train"].clone())
+        .map_err(|e| missing(&format!("`train` cannot be read: {e}")))?;
+    let roots = match saved["dataset_root"].as_array() {
+        _ if !args.dataset_root.is_empty() => args.dataset_root.clone(),
+        Some(roots) => roots.iter().filter_map(|root| root.as_str().map(PathBuf::from)).collect(),
+        None => return Err(missing("`dataset_root` is missing: give --dataset-root")),
+    };
+    let env = args.env.clone().or_else(|| saved["env"].as_str().map(str::to_owned));
+    let settings = args.settings.over(base);
+    settings.check()?;
+    Ok((Recipe { config: loaded.config, settings, roots, env, from: None }, run_dir))
+}
+
+/// A configuration with some keys replaced; a value is JSON, or else text.
+fn overridden(config: &Config, overrides: &[String]) -> Result<Config> {
+    let mut json = config.to_json();
+    for assignment in overrides {
+        let (path, text) = assignment
+            .split_once('=')
+            .ok_or_else(|| Error::input(format!("--set {assignment}: write it as KEY=VALUE")))?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        let mut place = &mut json;
+        for key in path.split('.') {
+            place = match place {
+                Value::Object(map) => map.entry(key).or_insert_with(|| json!({})),
+                _ => {
+                    return Err(Error::input(format!(
+                        "--set {assignment}: `{path}` is no place in the configuration"
+                    )));
+                }
+            };
+        }
+        *place = value;
+    }
+    Config::parse(&json.to_string())
+}
+
+/// Where a preset's data is recorded, and looked for, unless the user says otherwise.
+fn default_dataset(preset: &Preset) -> Result<PathBuf> {
+    let Some(env) = preset.env else {
+        return Err(Error::input(format!(
+            "preset `{}` is for your own data: give --dataset-root",
+            preset.name
+        )));
+    };
+    let environment = sim::make(env)?;
+    // A seed's own recipe learns from its own expert.
+    let published = preset.name == "pendulum-seed";
+    let root: PathBuf = ["outputs", "data", if published { preset.name } else { env }].iter().collect();
+    if !root.join("meta/info.json").is_file() {
+        note(format!("recording {FRAMES} frames of {env} to {}", root.display()));
+        let parts = if published {
+            let options = record::Options {
+                max_frames: Some(FRAMES),
+                max_steps: environment.spec().horizon,
+                labels: Labels::SeedExpert,
+                ..record::Options::default()
+            };
+            vec![Part { options, driver: Scripted::SeedExpert.driver() }]
+        } else {
+            recording::default_mixture(environment.spec(), FRAMES)
+        };
+        recording::record_dataset(&root, environment.as_ref(), parts, 0)?;
+    }
+    Ok(root)
+}
+
+/// `outputs/train/NAME`, or that with the first number that is not taken.
+fn next_free(name: &str) -> Result<RunDir> {
+    let mut root = RunDir::path_of(name);
+    let mut number = 1;
+    while root.exists() {
+        number += 1;
+        root = RunDir::path_of(&format!("{name}-{number}"));
+    }
+    RunDir::create(root)
+}
