@@ -231,7 +231,10 @@ fn what_makes_no_sense_is_refused_with_the_key() {
     assert_eq!(error.to_string(), "the state holds NaN in sample 0, element 2");
     let short = Observations::of_state(&bad[1..]);
     let error = policy.predict_chunk(&short, &noise(1)).expect_err("too short").to_string();
-    assert!(error.starts_with("the state (`observation.state`, `observation.environment_state`) has 4 values"), "{error}");
+    assert!(
+        error.starts_with("the state (`observation.state`, `observation.environment_state`) has 4 values"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Args;
+use super::{Args, features};
 use crate::cli::common::note;
 use crate::cli::recording::{self, Part};
 use crate::policy::presets::{self, Preset};
@@ -32,6 +32,7 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
     let from = args.policy.as_ref().map(|path| pretrained(path)).transpose()?;
     let config = match &from {
         Some(pretrained) => pretrained.config.clone(),
+        None if preset.env.is_none() => features::of_dataset(&preset.config()?, &args.dataset_root)?,
         None => preset.config()?,
     };
     let mut overrides = args.set.clone();
