@@ -1,5 +1,6 @@
 //! `flowgpu train`: a preset or a checkpoint, a data set, settings; a run folder comes out.
 
+mod features;
 mod recipe;
 mod reflow;
 mod settings;

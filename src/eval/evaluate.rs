@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::metrics::{Pursuit, Summary, summarise};
+use super::metrics::{Summary, measure, summarise};
 use crate::policy::{Images, Observations, Policy, Usage};
 use crate::sim::rollout::Driver;
 use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
@@ -174,18 +174,6 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// The metrics of an episode of that environment.
-fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
-    match environment {
-        "pursuit" => Pursuit::of(episode).named(),
-        _ => vec![
-            ("return", episode.rewards.iter().sum()),
-            ("steps", episode.actions.len() as f64),
-            ("completed", f64::from(episode.success)),
-        ],
-    }
 }
 
 impl Report {

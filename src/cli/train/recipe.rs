@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Args;
 use super::reflow::{self, Reflow};
+use super::{Args, features};
 use crate::cli::common::note;
 use crate::cli::recording::{self, Part};
 use crate::policy::presets::{self, Preset};
@@ -45,13 +45,17 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
         Some(reflow) => Some(reflow.teacher.clone()),
         None => args.policy.as_ref().map(|path| pretrained(path)).transpose()?,
     };
-    let trained_for = || from.as_ref()?.env().and_then(|env| presets::find(&env).ok());
+    let trained_for = || {
+        let env = from.as_ref()?.env()?;
+        presets::PRESETS.iter().find(|preset| preset.env == Some(&env))
+    };
     let preset = match named.or_else(trained_for) {
         Some(preset) => preset,
         None => presets::find(DEFAULT)?,
     };
     let config = match &from {
         Some(pretrained) => pretrained.config.clone(),
+        None if preset.env.is_none() => features::of_dataset(&preset.config()?, &args.dataset_root)?,
         None => preset.config()?,
     };
     let mut overrides = args.set.clone();
