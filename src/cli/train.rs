@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::common::{DeviceArgs, note};
+use super::common::{DeviceArgs, note, write_file};
 use crate::data::Dataset;
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
@@ -224,8 +224,5 @@ fn draw_losses(run_dir: &RunDir, outcome: &Outcome) -> Result<()> {
     };
     let series = [series("training", &outcome.losses), series("validation", &outcome.validations)];
     let image = curves("Loss", "optimizer step", "loss", Scale::Linear, &series)?;
-    let path = run_dir.root().join("loss.png");
-    std::fs::write(&path, image.to_png()?).map_err(|e| Error::failure(format!("{}: {e}", path.display())))?;
-    note(format!("loss curve: {}", path.display()));
-    Ok(())
+    write_file(&run_dir.root().join("loss.png"), &image.to_png()?)
 }
