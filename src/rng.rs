@@ -28,6 +28,10 @@ pub enum Stream {
     Validation = 9,
     /// Which training samples see no observation.
     ObservationDropout = 10,
+    /// Which episodes a resample of an interval holds; the step counts resamples.
+    Bootstrap = 11,
+    /// Noise on executed actions while evaluating; the sample is the episode.
+    Exploration = 12,
 }
 
 const M0: u32 = 0xD251_1F53;
