@@ -208,7 +208,7 @@ fn bytes_below(folder: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::data::Dataset;
-    use crate::sim::{Pendulum, Pursuit, record};
+    use crate::sim::{Command, Pendulum, Pursuit, record};
 
     #[test]
     fn the_default_mixture_becomes_one_dataset_that_training_can_read() {
@@ -257,6 +257,33 @@ mod tests {
             pushed += usize::from((gained / 3.0 - f64::from(action[0])).abs() > 0.05);
         }
         assert!(pushed > 200, "noise in {pushed} of 500 steps");
+    }
+
+    #[test]
+    fn a_command_is_a_column_of_its_own_and_half_of_its_mixture_is_plain() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("command");
+        let arena = Command::new(0);
+        let mixture = default_mixture(arena.spec(), 800);
+        assert_eq!(mixture.iter().map(|part| part.options.noise).collect::<Vec<_>>(), [0.0, 1.0]);
+        let summary = record_dataset(&root, &arena, mixture, 0).expect("records");
+        assert_eq!((summary.recorded.frames, summary.recorded.episodes), (800, 4));
+        let dataset = Dataset::open(&root).expect("reads");
+        let seen: Vec<_> = dataset.info.features.for_policy().into_iter().map(|f| (f.key, f.shape)).collect();
+        let expected = [("observation.state", 200), ("observation.environment_state", 3), ("action", 30)];
+        assert_eq!(seen, expected.map(|(key, width)| (key.to_owned(), vec![width])));
+        let (width, commands) = dataset.vectors("observation.environment_state").expect("there");
+        for (episode, rows) in commands.chunks_exact(200 * width).enumerate() {
+            let seed = first_seed(0, episode / 2) + episode as u64 % 2;
+            let walker = Command::new(seed);
+            for (step, row) in rows.chunks_exact(width).enumerate() {
+                assert_eq!(
+                    *row,
+                    walker.commands[step / 100].map(|v| v as f32),
+                    "episode {episode}, step {step}"
+                );
+            }
+        }
     }
 
     #[test]

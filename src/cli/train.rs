@@ -1,6 +1,8 @@
 //! `flowgpu train`: a preset or a checkpoint, a data set, settings; a run folder comes out.
 
+mod features;
 mod recipe;
+mod reflow;
 mod settings;
 
 use std::path::PathBuf;
@@ -23,15 +25,25 @@ use settings::Settings;
 /// Flags of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Configuration to start from
-    #[arg(long, default_value = "pursuit")]
-    preset: String,
+    /// Configuration to start from [default: pursuit, or what the policy to start from was trained for]
+    #[arg(long)]
+    preset: Option<String>,
     /// Overrides a key of the configuration, as chunk_size=4 or flow.num_steps=10
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Fine-tunes this policy: a pretrained_model, checkpoint or run folder
     #[arg(long, alias = "policy-path", value_name = "DIR")]
     policy: Option<PathBuf>,
+    /// Straightens this policy's paths, so that it needs fewer solver steps: a built-in name, or a folder as of
+    /// --policy. Learns on its samples instead of the data set's actions
+    #[arg(long, value_name = "NAME|DIR", conflicts_with = "policy")]
+    reflow_from: Option<String>,
+    /// Solver steps of the samples that --reflow-from learns on
+    #[arg(long, value_name = "N", default_value_t = reflow::STEPS)]
+    reflow_steps: usize,
+    /// Takes the first N episodes of the data set only
+    #[arg(long, value_name = "N")]
+    dataset_episodes: Option<usize>,
     /// Family the configuration must be of
     #[arg(long)]
     policy_type: Option<String>,
@@ -68,20 +80,23 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> Result<()> {
-    let dataset = Dataset::open_all(&recipe.roots)?;
+    let mut dataset = Dataset::open_all(&recipe.roots)?;
     for warning in &dataset.warnings {
         note(format!("warning: {warning}"));
     }
+    if let Some(episodes) = recipe.episodes {
+        keep_first(&mut dataset, episodes)?;
+    }
     let env = recipe.env.clone().or_else(|| dataset.info.robot_type.clone());
     // A policy that goes on learning keeps the units it learnt in.
-    let stats = match &recipe.from {
-        Some(pretrained) => pretrained.stats.clone(),
+    let stats = match &recipe.stats {
+        Some(stats) => stats.clone(),
         None => bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?,
     };
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
-    let (frames, episodes) = (dataset.len(), dataset.episodes.len());
+    let episodes = dataset.episodes.len();
     let settings = &mut recipe.settings;
-    let data = TrainingData::new(
+    let mut data = TrainingData::new(
         dataset,
         &recipe.config,
         normalizer,
@@ -92,11 +107,19 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     if let Some(epochs) = args.settings.epochs {
         settings.steps = epochs * data.steps_per_epoch();
     }
+    let frames = data.frames();
+    let comparison = match &recipe.reflow {
+        Some(reflow) => Some(reflow.couple(&mut data, device, settings.seed, env.as_deref())?),
+        None => None,
+    };
     let train_config = json!({
         "flowgpu": env!("CARGO_PKG_VERSION"),
         "policy": recipe.config.to_json(),
         "train": settings,
         "dataset_root": recipe.roots,
+        "dataset_episodes": recipe.episodes,
+        "reflow_from": recipe.reflow.as_ref().map(|reflow| &reflow.from),
+        "reflow_steps": recipe.reflow.as_ref().map(|reflow| reflow.steps),
         "env": env,
         "device": device.to_string(),
         "command": std::env::args().collect::<Vec<_>>().join(" "),
@@ -128,6 +151,10 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     };
     let outcome = train::run(&mut trainer, with)?;
     note(format!("{}; loss {:.4}", outcome.reason, outcome.loss));
+    if let Some(comparison) = comparison {
+        let gained = comparison.finish(&mut acting(&trainer)?)?;
+        train::append_metrics(run_dir, &json!({"step": trainer.done(), "reflow": gained}))?;
+    }
     draw_losses(run_dir, &outcome)?;
     println!("{}", outcome.checkpoint.display());
     Ok(())
@@ -142,13 +169,29 @@ fn in_closed_loop(trainer: &Trainer, env: Option<&str>) -> Result<EvalOutcome> {
         Error::input("--env-eval-freq needs an environment, and the data set names none: give --env")
     })?;
     let environment = sim::make(name)?;
-    let normalizer = Normalizer::new(&trainer.config, &trainer.stats)?;
-    let (config, network) = (trainer.config.clone(), trainer.network().clone());
-    let mut policy = Policy::new(config, network, trainer.acting_weights(), normalizer);
     let options =
         Options { episodes: trainer.settings.env_eval_episodes, seed: EVAL_SEED, ..Options::default() };
-    let report = evaluate(environment.as_ref(), &mut policy, options)?;
+    let report = evaluate(environment.as_ref(), &mut acting(trainer)?, options)?;
     Ok(EvalOutcome { score: report.score(), metrics: report.means() })
+}
+
+/// The policy as it stands, over the weights that are best to act with.
+fn acting(trainer: &Trainer) -> Result<Policy> {
+    let normalizer = Normalizer::new(&trainer.config, &trainer.stats)?;
+    let (config, network) = (trainer.config.clone(), trainer.network().clone());
+    Ok(Policy::new(config, network, trainer.acting_weights(), normalizer))
+}
+
+/// Forgets all but the first episodes. Statistics stay those of the whole data set, as in LeRobot.
+fn keep_first(dataset: &mut Dataset, episodes: usize) -> Result<()> {
+    let all = dataset.episodes.len();
+    if !(1..=all).contains(&episodes) {
+        return Err(Error::input(format!(
+            "--dataset-episodes {episodes}: the data set has {all} episodes, use 1 to {all}"
+        )));
+    }
+    dataset.episodes.truncate(episodes);
+    Ok(())
 }
 
 /// The statistics with the environment's action bounds, where the data set is of a known environment: MIN_MAX then

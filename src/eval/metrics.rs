@@ -3,7 +3,9 @@
 //! Pursuit's formulas are those of pi-e's `eval/run.py`; norms are Euclidean, ε is 1e-8 and keeps 0/0 at 0.
 
 use crate::sim::Episode;
-use crate::sim::pendulum::TOLERANCE;
+use crate::sim::command::CHANGE;
+use crate::sim::pendulum::{TOLERANCE, normalised};
+use crate::sim::pursuit::MAX_ACTION;
 
 const EPSILON: f64 = 1e-8;
 
@@ -11,7 +13,10 @@ const EPSILON: f64 = 1e-8;
 pub fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
     match environment {
         "pursuit" => Pursuit::of(episode).named(),
+        "pursuit-two" => pursuit_two(episode),
         "pendulum" => pendulum(episode),
+        "pendulum-goal" => pendulum_goal(episode),
+        "command" => command(episode),
         _ => vec![
             ("return", episode.rewards.iter().sum()),
             ("steps", episode.actions.len() as f64),
@@ -86,6 +91,65 @@ pub fn pendulum(episode: &Episode) -> Vec<(&'static str, f64)> {
     vec![("return", total), ("upright", mean(upright).unwrap_or(0.0)), ("solved", f64::from(total > -200.0))]
 }
 
+/// The metrics of a pendulum with a goal, from its positions `[θ in ±π, θ̇, θ*]`.
+///
+/// - `return`: the sum of rewards.
+/// - `on_target`: share of the last 50 steps that end with |θ − θ*| < 0.2.
+/// - `target_error`: mean |θ − θ*| after those steps, rad.
+/// - `completed`: 1 if the episode ends with |θ − θ*| < 0.2.
+pub fn pendulum_goal(episode: &Episode) -> Vec<(&'static str, f64)> {
+    let errors = || settled(episode).map(|position| normalised(position[0] - position[2]).abs());
+    vec![
+        ("return", episode.rewards.iter().sum()),
+        ("on_target", mean(errors().map(|error| f64::from(error < TOLERANCE))).unwrap_or(0.0)),
+        ("target_error", mean(errors()).unwrap_or(0.0)),
+        ("completed", f64::from(episode.success)),
+    ]
+}
+
+/// The metrics of a commanded walker, from its positions `[v, c]`.
+///
+/// - `return`: the sum of rewards.
+/// - `tracking_error`: root of the mean ‖v − c‖² after the last 50 steps.
+/// - `tracking_error_before`: the same before each of the last 50 steps under the first command.
+/// - `completed`: 1 if the episode ends with ‖v − c‖ < 0.15.
+pub fn command(episode: &Episode) -> Vec<(&'static str, f64)> {
+    let error = |position: &[f64]| distance(&position[..3], &position[3..]).powi(2);
+    let before = episode.positions.iter().take(CHANGE).skip(CHANGE - SETTLED);
+    vec![
+        ("return", episode.rewards.iter().sum()),
+        ("tracking_error", mean(settled(episode).map(error)).unwrap_or(0.0).sqrt()),
+        ("tracking_error_before", mean(before.map(|p| error(p))).unwrap_or(0.0).sqrt()),
+        ("completed", f64::from(episode.success)),
+    ]
+}
+
+/// An action whose cosine to what the expert would do is below this does not go for that ball.
+const COMMITTED: f64 = 0.7;
+
+/// The metrics of a pursuit of two balls, from its positions: effector, first ball, second ball.
+///
+/// - `steps_to_capture`: steps taken; the horizon stands for a failure.
+/// - `indecision`: share of the steps whose action goes for neither ball: its cosine to what the expert does for the
+///   one and for the other is below 0.7. Between two balls that lie apart, the mean of both ways is such an action.
+/// - `completed`: 1 if a ball was caught.
+pub fn pursuit_two(episode: &Episode) -> Vec<(&'static str, f64)> {
+    let undecided = episode.actions.iter().zip(episode.positions.windows(2)).map(|(action, pair)| {
+        // A ball's next place is where it would be without bounces: it turns after it has moved.
+        let goes_for = |ball: usize| {
+            let expert =
+                [0, 1].map(|axis| (pair[1][ball + axis] - pair[0][axis]).clamp(-MAX_ACTION, MAX_ACTION));
+            dot(action, &expert) / (norm(action) * norm(&expert) + EPSILON) >= COMMITTED
+        };
+        f64::from(!goes_for(2) && !goes_for(4))
+    });
+    vec![
+        ("steps_to_capture", episode.actions.len() as f64),
+        ("indecision", mean(undecided).unwrap_or(0.0)),
+        ("completed", f64::from(episode.success)),
+    ]
+}
+
 /// The positions after each of the last 50 steps, or after every step of a shorter episode.
 fn settled(episode: &Episode) -> impl Iterator<Item = &[f64]> {
     let first = episode.actions.len().saturating_sub(SETTLED) + 1;
@@ -144,7 +208,10 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Pendulum, Pursuit as Arena, Scripted, rollout};
+    use crate::sim::command::JOINTS;
+    use crate::sim::{
+        Command, Environment, Pendulum, PendulumGoal, Pursuit as Arena, PursuitTwo, Scripted, rollout,
+    };
 
     fn evaluate(policy: Scripted, episodes: usize) -> Vec<(&'static str, Summary)> {
         let episodes = rollout(&Arena::new(0), 42, 0..episodes, 100, &mut policy.driver()).expect("runs");
@@ -217,6 +284,78 @@ mod tests {
         assert_eq!(row(Scripted::Expert, 42), "-161.8 ± 82.4, 100 %, 0.69");
         assert_eq!(row(Scripted::SeedExpert, 200), "-312.8 ± 287.5, 89 %, 0.42");
         assert_eq!(row(Scripted::Expert, 200), "-142.7 ± 88.7, 100 %, 0.72");
+    }
+
+    #[test]
+    fn the_expert_brings_every_pendulum_to_its_target() {
+        let row = |policy: Scripted| {
+            let arena = PendulumGoal::new(0);
+            let episodes = rollout(&arena, 42, 0..100, 200, &mut policy.driver()).expect("runs");
+            let row = summarise(&episodes.iter().map(|e| measure("pendulum-goal", e)).collect::<Vec<_>>());
+            row.iter().map(|(name, summary)| format!("{name} {:.2}", summary.mean)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            row(Scripted::Expert),
+            ["return -118.11", "on_target 1.00", "target_error 0.00", "completed 1.00"]
+        );
+        // Hanging targets are near where a pendulum that nobody drives swings through.
+        assert_eq!(row(Scripted::Noop)[3], "completed 0.13");
+    }
+
+    #[test]
+    fn a_walkers_errors_before_and_after_the_change_tell_who_follows() {
+        let row = |rule: fn(&Command) -> [f64; JOINTS]| {
+            let episodes: Vec<_> = (0..50).map(|index| walk(Command::new(42 + index), rule)).collect();
+            let row = summarise(&episodes.iter().map(|e| measure("command", e)).collect::<Vec<_>>());
+            [row[1].1.mean, row[2].1.mean, row[3].1.mean]
+        };
+        let [after, before, completed] = row(|walker| walker.expert(walker.command()));
+        assert!(after < 0.06 && before < 0.06 && completed == 1.0, "{after}, {before}, {completed}");
+        let [after, before, completed] = row(|walker| walker.expert(walker.commands[0]));
+        assert!(after > 0.8 && before < 0.06 && completed < 0.1, "{after}, {before}, {completed}");
+    }
+
+    fn walk(mut walker: Command, rule: fn(&Command) -> [f64; JOINTS]) -> Episode {
+        let (mut positions, mut actions, mut rewards) = (vec![walker.position()], Vec::new(), Vec::new());
+        let mut success = false;
+        for _ in 0..200 {
+            let action = rule(&walker);
+            let step = walker.advance(action);
+            success = step.success;
+            rewards.push(step.reward);
+            actions.push(action.to_vec());
+            positions.push(walker.position());
+        }
+        Episode { index: 0, actions, positions, rewards, terminated: false, success }
+    }
+
+    #[test]
+    fn who_goes_between_two_balls_is_undecided() {
+        let arena = PursuitTwo::new(0);
+        let row = |episodes: Vec<Episode>| {
+            let row = summarise(&episodes.iter().map(|e| measure("pursuit-two", e)).collect::<Vec<_>>());
+            row.into_iter().map(|(_, summary)| summary.mean).collect::<Vec<_>>()
+        };
+        let expert = row(rollout(&arena, 42, 0..300, 100, &mut Scripted::Expert.driver()).expect("runs"));
+        assert!(expert[0] < 20.0 && expert[1] == 0.0 && expert[2] == 1.0, "{expert:?}");
+        // The mean of what both experts do, as a policy that averages would.
+        let between: Vec<Episode> = (42..342)
+            .map(|seed| {
+                let mut two = PursuitTwo::new(seed);
+                let (mut positions, mut actions) = (vec![two.position()], Vec::new());
+                let mut success = false;
+                while actions.len() < 100 && !success {
+                    let [one, other] = two.arenas.each_ref().map(|arena| arena.expert());
+                    let action = [0, 1].map(|axis| (one[axis] + other[axis]) / 2.0);
+                    success = two.advance(action).success;
+                    actions.push(action.to_vec());
+                    positions.push(two.position());
+                }
+                Episode { index: 0, actions, positions, rewards: vec![], terminated: success, success }
+            })
+            .collect();
+        let between = row(between);
+        assert!(between[0] > 30.0 && between[1] > 0.2 && between[2] < 0.95, "{between:?}");
     }
 
     #[test]

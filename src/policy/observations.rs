@@ -49,8 +49,7 @@ impl<'a> Observations<'a> {
         }
         if self.state.len() != batch * frames * sizes.state {
             let keys: Vec<_> = config.states().map(|(key, _)| format!("`{key}`")).collect();
-            let what = if keys.is_empty() { "the state".to_owned() } else { keys.join(" and ") };
-            return wrong(&what, self.state.len(), sizes.state);
+            return wrong(&format!("the state ({})", keys.join(", ")), self.state.len(), sizes.state);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub struct Preset {
     /// Its name. Those that end in `-seed` are as published, mistakes included.
     pub name: &'static str,
-    /// The environment it is for; none for one that takes a data set of one's own.
+    /// The environment it is for. None for seed 004's sizes, which take the features of any data set of vectors.
     pub env: Option<&'static str>,
     text: &'static str,
 }
@@ -26,6 +26,12 @@ pub const PRESETS: &[Preset] = &[
     preset!("pursuit-seed", Some("pursuit")),
     preset!("pendulum", Some("pendulum")),
     preset!("pendulum-seed", Some("pendulum")),
+    preset!("pendulum-goal", Some("pendulum-goal")),
+    preset!("pursuit-two", Some("pursuit-two")),
+    preset!("command", Some("command")),
+    preset!("recommended", None),
+    preset!("fast", None),
+    preset!("quality", None),
 ];
 
 /// The preset of that name.
@@ -60,7 +66,27 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Sizes;
     use crate::policy::Network;
+
+    #[test]
+    fn seed_004s_sizes_have_as_many_parameters_as_their_formula_counts() {
+        for (name, sizes, expected) in [
+            ("recommended", Sizes::recommended(287), 862_976),
+            ("fast", Sizes::fast(287), 168_832),
+            ("quality", Sizes::quality(287), 862_976),
+        ] {
+            let config = preset(name).expect("known");
+            assert_eq!(Network::new(&config).1.count(), expected, "{name}");
+            assert_eq!(sizes.param_count(), expected, "{name}");
+            assert_eq!(
+                (config.flow.num_steps, config.flow.solver),
+                (sizes.num_steps, sizes.solver),
+                "{name}"
+            );
+        }
+        assert_eq!(Network::new(&preset("pendulum-seed").expect("known")).1.count(), 71_425);
+    }
 
     #[test]
     fn every_preset_is_a_network() {

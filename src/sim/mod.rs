@@ -3,19 +3,25 @@
 //! Knows nothing of networks, devices or dataset files. Episode `i` of seed `s` starts from
 //! `numpy.random.default_rng(s + i)`, so that published seeds mean the same episodes here.
 
+pub mod command;
 mod discs;
 pub mod experts;
 pub mod numpy_random;
 pub mod pendulum;
+pub mod pendulum_goal;
 pub mod pursuit;
+pub mod pursuit_two;
 pub mod record;
 pub mod rollout;
 mod scattered;
 mod shapes;
 
+pub use command::Command;
 pub use experts::Scripted;
 pub use pendulum::Pendulum;
+pub use pendulum_goal::PendulumGoal;
 pub use pursuit::Pursuit;
+pub use pursuit_two::PursuitTwo;
 pub use rollout::{Episode, Turn, rollout};
 
 use crate::image::Image;
@@ -142,7 +148,7 @@ pub trait Environment: Send {
 }
 
 /// The names [`make`] knows.
-pub const KNOWN: [&str; 2] = ["pursuit", "pendulum"];
+pub const KNOWN: [&str; 5] = ["pursuit", "pursuit-two", "pendulum", "pendulum-goal", "command"];
 
 /// The environment of that name, to be reset before use.
 ///
@@ -151,7 +157,10 @@ pub const KNOWN: [&str; 2] = ["pursuit", "pendulum"];
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     match name {
         "pursuit" => Ok(Box::new(Pursuit::new(0))),
+        "pursuit-two" => Ok(Box::new(PursuitTwo::new(0))),
         "pendulum" => Ok(Box::new(Pendulum::new(0))),
+        "pendulum-goal" => Ok(Box::new(PendulumGoal::new(0))),
+        "command" => Ok(Box::new(Command::new(0))),
         _ => Err(Error::input(format!("unknown environment `{name}`: known are {}", KNOWN.join(", ")))),
     }
 }
@@ -202,7 +211,8 @@ mod tests {
     #[test]
     fn an_unknown_environment_is_named_with_the_known_ones() {
         let error = make("pong").err().expect("there is no pong");
-        assert_eq!(error.to_string(), "unknown environment `pong`: known are pursuit, pendulum");
+        let known = "pursuit, pursuit-two, pendulum, pendulum-goal, command";
+        assert_eq!(error.to_string(), format!("unknown environment `pong`: known are {known}"));
         assert_eq!(error.exit_code(), 2);
     }
 }

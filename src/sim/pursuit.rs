@@ -25,15 +25,20 @@ const WALL: f64 = ARENA as f64;
 const BALL_HALF_WIDTHS: [i32; 10] = [10, 10, 10, 9, 9, 8, 7, 6, 5, 3];
 const EFFECTOR_HALF_WIDTHS: [i32; 8] = [8, 8, 7, 7, 6, 5, 4, 2];
 
+/// What is seen: the arena at half size.
+pub(super) const PICTURE: Feature = Feature {
+    key: "observation.image",
+    shape: &[3, OBSERVED, OBSERVED],
+    names: &["channels", "height", "width"],
+};
+/// What is decided: the effector's displacement.
+pub(super) const ACTION: Feature = Feature { key: "action", shape: &[2], names: &["dx", "dy"] };
+
 static SPEC: Spec = Spec {
     name: "pursuit",
     task: "catch the ball",
-    observations: &[Feature {
-        key: "observation.image",
-        shape: &[3, OBSERVED, OBSERVED],
-        names: &["channels", "height", "width"],
-    }],
-    action: Feature { key: "action", shape: &[2], names: &["dx", "dy"] },
+    observations: &[PICTURE],
+    action: ACTION,
     low: &[-MAX_ACTION; 2],
     high: &[MAX_ACTION; 2],
     fps: 20,
@@ -55,12 +60,16 @@ pub struct Pursuit {
 impl Pursuit {
     /// A fresh arena, drawn from `numpy.random.default_rng(seed)`.
     pub fn new(seed: u64) -> Self {
-        let mut rng = NumpyRng::default_rng(seed);
+        Self::drawn(&mut NumpyRng::default_rng(seed))
+    }
+
+    /// The ball's place, its direction and speed, then the effector's place.
+    pub(super) fn drawn(rng: &mut NumpyRng) -> Self {
         let place = |rng: &mut NumpyRng| [0; 2].map(|_| rng.random() * 200.0 + 28.0);
-        let ball = place(&mut rng);
+        let ball = place(rng);
         let angle = rng.random() * 2.0 * std::f64::consts::PI;
         let speed = rng.random() * 3.0 + 1.0;
-        let effector = place(&mut rng);
+        let effector = place(rng);
         Self { ball, velocity: [angle.cos() * speed, angle.sin() * speed], effector }
     }
 
@@ -89,7 +98,7 @@ impl Pursuit {
     }
 
     /// The ball in red and the effector in blue on top of it, at whole pixels.
-    fn discs(&self) -> [Disc; 2] {
+    pub(super) fn discs(&self) -> [Disc; 2] {
         let whole = |position: [f64; 2]| position.map(|v| v as i32);
         [
             Disc { centre: whole(self.ball), half_widths: &BALL_HALF_WIDTHS, colour: [255, 0, 0] },

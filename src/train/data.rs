@@ -3,11 +3,12 @@
 use crate::data::{
     Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
 };
-use crate::policy::{ActionPadding, Config, FeatureType, Normalizer, Stats, Unconditional};
+use crate::policy::{ActionPadding, Config, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
 use super::loss_weights;
+use super::reflow::FramePairs;
 
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ pub struct TrainingData {
     config: Config,
     normalizer: Normalizer,
     seed: u64,
+    pairs: Option<FramePairs>,
 }
 
 impl TrainingData {
@@ -61,12 +63,41 @@ impl TrainingData {
         let loader = Loader::new(dataset, &features, windows, padding, MAX_CACHE_BYTES)?;
         let train = Sampler::new(loader.frames_of(&split.train), batch_size, seed)?;
         let validation = loader.frames_of(&split.validation);
-        Ok(Self { loader, train, validation, config: config.clone(), normalizer, seed })
+        Ok(Self { loader, train, validation, config: config.clone(), normalizer, seed, pairs: None })
     }
 
     /// Steps that show every training sample once.
     pub fn steps_per_epoch(&self) -> u64 {
         self.train.steps_per_epoch()
+    }
+
+    /// Frames of the episodes, the validation's included.
+    pub fn frames(&self) -> usize {
+        self.loader.dataset().episodes.last().map_or(0, |episode| episode.frames.end)
+    }
+
+    /// From now on a sample is its frame's pair: the noise and the chunk, without padding.
+    pub fn couple(&mut self, pairs: FramePairs) {
+        self.pairs = Some(pairs);
+    }
+
+    /// What a policy sees at some frames, in the robot's units.
+    ///
+    /// # Errors
+    /// If there is no such frame.
+    pub fn seen(&self, frames: &[u32]) -> Result<Kept> {
+        let Batch { mut images, states, .. } = self.loader.batch(frames)?;
+        let images = Pixels::Bytes(images.pop().unwrap_or_default());
+        Ok(Kept { images, state: self.joined(&states, frames.len()) })
+    }
+
+    /// Up to `most` validation frames, or of all frames where there are none, evenly spread.
+    pub(super) fn spread(&self, most: usize) -> Vec<u32> {
+        let all: Vec<u32> = match self.validation.is_empty() {
+            true => (0..self.frames() as u32).collect(),
+            false => self.validation.clone(),
+        };
+        all.iter().step_by(all.len().div_ceil(most.max(1)).max(1)).copied().collect()
     }
 
     /// The batch of a training step, counted from 1: a function of the seed and the step alone.
@@ -90,8 +121,14 @@ impl TrainingData {
     }
 
     fn prepare(&self, frames: &[u32], [noise, time]: [Stream; 2], step: u64) -> Result<Prepared> {
-        let Batch { mut images, states, mut actions, is_pad, .. } = self.loader.batch(frames)?;
-        self.normalizer.normalize_actions(&mut actions)?;
+        let Batch { mut images, states, mut actions, mut is_pad, .. } = self.loader.batch(frames)?;
+        match &self.pairs {
+            Some(pairs) => {
+                actions = frames.iter().flat_map(|&frame| pairs.of(frame).1).copied().collect();
+                is_pad.fill(false);
+            }
+            None => self.normalizer.normalize_actions(&mut actions)?,
+        }
         let (_, dims) = self.config.action();
         let size = self.config.chunk_size * dims;
         let mut prepared = Prepared {
@@ -103,9 +140,10 @@ impl TrainingData {
             times: Vec::with_capacity(frames.len()),
             actions,
         };
-        for sample in 0..frames.len() as u32 {
+        for (sample, &frame) in (0..).zip(frames) {
             let mut rng = Rng::new(self.seed, noise, step, sample);
-            prepared.noise.extend((0..size).map(|_| rng.normal() as f32));
+            let drawn: Vec<f32> = (0..size).map(|_| rng.normal() as f32).collect();
+            prepared.noise.extend(self.pairs.as_ref().map_or(&drawn[..], |pairs| pairs.of(frame).0));
             // Where one stream serves both, the time follows the noise.
             let mut rng = if noise == time { rng } else { Rng::new(self.seed, time, step, sample) };
             let flow = &self.config.flow;
@@ -128,8 +166,8 @@ impl TrainingData {
 }
 
 impl TrainingData {
-    /// State vectors [B, T, S_i] of each feature as one normalised [B, T·S].
-    fn state(&self, states: &[Vec<f32>], batch: usize) -> Result<Vec<f32>> {
+    /// State vectors [B, T, S_i] of each feature as one [B, T·S].
+    fn joined(&self, states: &[Vec<f32>], batch: usize) -> Vec<f32> {
         let widths: Vec<usize> = self.config.states().map(|(_, feature)| feature.shape[0]).collect();
         let mut state = Vec::with_capacity(states.iter().map(Vec::len).sum());
         for row in 0..batch * self.config.n_obs_steps {
@@ -137,6 +175,12 @@ impl TrainingData {
                 state.extend_from_slice(&values[row * width..][..width]);
             }
         }
+        state
+    }
+
+    /// The same, normalised.
+    fn state(&self, states: &[Vec<f32>], batch: usize) -> Result<Vec<f32>> {
+        let mut state = self.joined(states, batch);
         self.normalizer.normalize_states(&mut state)?;
         if let Some(at) = state.iter().position(|value| !value.is_finite()) {
             return Err(Error::input(format!("a state holds {} after normalisation", state[at])));

@@ -6,6 +6,8 @@ pub mod data;
 pub mod golden;
 mod golden_shapes;
 #[cfg(feature = "data")]
+mod reflow;
+#[cfg(feature = "data")]
 mod run;
 mod step;
 #[cfg(feature = "data")]
@@ -13,7 +15,9 @@ mod trainer;
 
 pub use config::{OptimizerKind, Schedule, TrainConfig};
 #[cfg(feature = "data")]
-pub use run::{EvalOutcome, Outcome, Run, run};
+pub use reflow::{FramePairs, Probe};
+#[cfg(feature = "data")]
+pub use run::{EvalOutcome, Outcome, Run, append_metrics, run};
 pub use step::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights, step_graph};
 #[cfg(feature = "data")]
 pub use trainer::Trainer;

@@ -10,7 +10,7 @@ use crate::image::Image;
 use crate::report::gif::animate;
 use crate::report::sweep::{SweepSeries, sweep};
 use crate::report::trace::{Row as Panel, traces};
-use crate::sim::{Environment, Episode, Scripted};
+use crate::sim::{Environment, Episode, Scripted, Spec};
 use crate::{Error, Result};
 
 /// Panels of action components at most.
@@ -36,9 +36,9 @@ pub fn write_gif(file: &Path, environment: &dyn Environment, report: &Report) ->
 pub fn write_traces(file: &Path, environment: &dyn Environment, name: &str, report: &Report) -> Result<()> {
     let options = Options { episodes: 1, exploration: None, ..report.options };
     let expert = eval::evaluate_driver(environment, &mut *Scripted::Expert.driver(), options)?;
-    let mut played = vec![(short(name), &report.episodes[0])];
+    let mut played: Vec<Played> = report.episodes.iter().take(1).map(|e| (short(name), e.clone())).collect();
     if name != "expert" {
-        played.push(("expert".to_owned(), &expert.episodes[0]));
+        played.extend(expert.episodes.into_iter().map(|episode| ("expert".to_owned(), episode)));
     }
     write(file, &episode_over_time(environment, report.options.seed, &played)?.to_png()?)?;
     note(format!("episode {}: {}", report.options.seed, file.display()));
@@ -128,31 +128,52 @@ fn quantities(environment: &str, len: usize) -> Vec<Quantity> {
     }
 }
 
-/// A panel for every quantity and every component of the action, `played` over one another.
-fn episode_over_time(
-    environment: &dyn Environment,
-    seed: u64,
-    played: &[(String, &Episode)],
-) -> Result<Image> {
+/// One component of positions or actions over time, by whose it is.
+struct Lines<'a> {
+    label: String,
+    named: Vec<(&'a str, Vec<f64>)>,
+    limit: Option<f64>,
+    angle: bool,
+}
+
+/// An episode by who played it.
+type Played = (String, Episode);
+
+/// A line for each of those who played.
+fn lines(played: &[Played], values: impl Fn(&Episode) -> Vec<f64>) -> Vec<(&str, Vec<f64>)> {
+    played.iter().map(|(name, episode)| (name.as_str(), values(episode))).collect()
+}
+
+/// What positions say over time.
+fn positions<'a>(environment: &str, played: &'a [Played]) -> Vec<Lines<'a>> {
+    let Some((_, first)) = played.first() else { return Vec::new() };
+    let all = quantities(environment, first.positions.first().map_or(0, Vec::len));
+    let drawn = all.into_iter().map(|Quantity { label, at, target, angle }| {
+        let mut named = lines(played, |episode| component(&episode.positions, at));
+        named.extend(target.map(|target| ("target", component(&first.positions, target))));
+        Lines { label, named, limit: None, angle }
+    });
+    drawn.collect()
+}
+
+/// The first components of actions over time.
+fn actions<'a>(spec: &Spec, played: &'a [Played]) -> Vec<Lines<'a>> {
+    let drawn = spec.action.names.iter().enumerate().take(COMPONENTS).map(|(at, name)| Lines {
+        label: if *name == "torque" { "torque (N m)".to_owned() } else { format!("action {name}") },
+        named: lines(played, |episode| component(&episode.actions, at)),
+        limit: (spec.low[at] == -spec.high[at]).then_some(spec.high[at]),
+        angle: false,
+    });
+    drawn.collect()
+}
+
+fn component(rows: &[Vec<f64>], at: usize) -> Vec<f64> {
+    rows.iter().map(|row| row[at]).collect()
+}
+
+/// A panel for every quantity and every component of the action, episodes over one another.
+fn episode_over_time(environment: &dyn Environment, seed: u64, played: &[Played]) -> Result<Image> {
     let spec = environment.spec();
-    let component = |rows: &[Vec<f64>], at: usize| -> Vec<f64> { rows.iter().map(|row| row[at]).collect() };
-    let mut panels: Vec<(String, Vec<(&str, Vec<f64>)>, Option<f64>, bool)> = Vec::new();
-    let len = played.first().and_then(|(_, episode)| episode.positions.first()).map_or(0, Vec::len);
-    for quantity in quantities(spec.name, len) {
-        let mut lines: Vec<_> = (played.iter())
-            .map(|(name, episode)| (name.as_str(), component(&episode.positions, quantity.at)))
-            .collect();
-        if let (Some(target), Some((_, first))) = (quantity.target, played.first()) {
-            lines.push(("target", component(&first.positions, target)));
-        }
-        panels.push((quantity.label, lines, None, quantity.angle));
-    }
-    for (at, name) in spec.action.names.iter().enumerate().take(COMPONENTS) {
-        let lines = (played.iter()).map(|(name, episode)| (name.as_str(), component(&episode.actions, at)));
-        let label = if *name == "torque" { "torque (N m)".to_owned() } else { format!("action {name}") };
-        let limit = (spec.low[at] == -spec.high[at]).then_some(spec.high[at]);
-        panels.push((label, lines.collect(), limit, false));
-    }
     let metric = headline(spec.name)[0];
     let results: Vec<String> = (played.iter())
         .filter_map(|(name, episode)| {
@@ -163,13 +184,20 @@ fn episode_over_time(
         .collect();
     let title =
         format!("{}, reset {seed}: {} of {}", spec.name, metric.replace('_', " "), results.join(", "));
-    let series: Vec<Vec<(&str, &[f64])>> = (panels.iter())
-        .map(|(_, lines, ..)| lines.iter().map(|(name, values)| (*name, values.as_slice())).collect())
+    let mut all = positions(spec.name, played);
+    all.extend(actions(spec, played));
+    let series: Vec<Vec<(&str, &[f64])>> = (all.iter())
+        .map(|lines| lines.named.iter().map(|(name, values)| (*name, values.as_slice())).collect())
         .collect();
-    let rows: Vec<Panel<'_>> = (panels.iter().zip(&series))
-        .map(|((label, _, limit, angle), series)| Panel { label, series, limit: *limit, angle: *angle })
+    let panels: Vec<Panel<'_>> = (all.iter().zip(&series))
+        .map(|(Lines { label, limit, angle, .. }, series)| Panel {
+            label,
+            series,
+            limit: *limit,
+            angle: *angle,
+        })
         .collect();
-    traces(&title, &rows, 1.0 / f64::from(spec.fps))
+    traces(&title, &panels, 1.0 / f64::from(spec.fps))
 }
 
 /// The end of a long name.

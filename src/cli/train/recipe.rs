@@ -4,15 +4,19 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Args;
+use super::reflow::{self, Reflow};
+use super::{Args, features};
 use crate::cli::common::note;
 use crate::cli::recording::{self, Part};
 use crate::policy::presets::{self, Preset};
-use crate::policy::{Config, Pretrained, RunDir, resolve};
+use crate::policy::{Config, Objective, Pretrained, RunDir, Stats, resolve};
 use crate::sim::record::{self, Labels};
 use crate::sim::{self, Scripted};
 use crate::train::TrainConfig;
 use crate::{Error, Result};
+
+/// The preset where neither the user nor a policy names one.
+const DEFAULT: &str = "pursuit";
 
 /// Frames that are recorded where there is no data set yet.
 const FRAMES: usize = 20_000;
@@ -23,15 +27,35 @@ pub struct Recipe {
     pub settings: TrainConfig,
     pub roots: Vec<PathBuf>,
     pub env: Option<String>,
+    /// The first episodes, where not all are used.
+    pub episodes: Option<usize>,
+    /// Whose weights it starts from.
     pub from: Option<Pretrained>,
+    /// Those of the policy that goes on learning; the data set's for a new one.
+    pub stats: Option<Stats>,
+    /// Whose paths it straightens.
+    pub reflow: Option<Reflow>,
 }
 
 /// The recipe of a new run, and its folder.
 pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
-    let preset = presets::find(&args.preset)?;
-    let from = args.policy.as_ref().map(|path| pretrained(path)).transpose()?;
+    let named = args.preset.as_deref().map(presets::find).transpose()?;
+    let reflow = args.reflow_from.as_ref().map(|from| Reflow::new(from, args.reflow_steps)).transpose()?;
+    let from = match &reflow {
+        Some(reflow) => Some(reflow.teacher.clone()),
+        None => args.policy.as_ref().map(|path| pretrained(path)).transpose()?,
+    };
+    let trained_for = || {
+        let env = from.as_ref()?.env()?;
+        presets::PRESETS.iter().find(|preset| preset.env == Some(&env))
+    };
+    let preset = match named.or_else(trained_for) {
+        Some(preset) => preset,
+        None => presets::find(DEFAULT)?,
+    };
     let config = match &from {
         Some(pretrained) => pretrained.config.clone(),
+        None if preset.env.is_none() => features::of_dataset(&preset.config()?, &args.dataset_root)?,
         None => preset.config()?,
     };
     let mut overrides = args.set.clone();
@@ -44,15 +68,21 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
             "--policy-type is {wanted}, but the configuration's `type` is {family}"
         )));
     }
+    if reflow.is_some() && config.objective != Objective::Flow {
+        return Err(Error::input("--reflow-from straightens paths, which only objective flow has"));
+    }
     let settings = args.settings.over(TrainConfig::of_preset(preset.name));
     settings.check()?;
     let roots =
         if args.dataset_root.is_empty() { vec![default_dataset(preset)?] } else { args.dataset_root.clone() };
     let run_dir = match &args.output_dir {
         Some(root) => RunDir::create(root)?,
-        None => next_free(&args.preset)?,
+        None if reflow.is_some() => next_free(&format!("{}-reflow", preset.name))?,
+        None => next_free(preset.name)?,
     };
-    Ok((Recipe { config, settings, roots, env: args.env.clone(), from }, run_dir))
+    let (env, episodes) = (args.env.clone(), args.dataset_episodes);
+    let stats = from.as_ref().map(|pretrained| pretrained.stats.clone());
+    Ok((Recipe { config, settings, roots, env, episodes, from, stats, reflow }, run_dir))
 }
 
 fn pretrained(path: &Path) -> Result<Pretrained> {
@@ -88,7 +118,11 @@ pub fn resumed(args: &Args) -> Result<(Recipe, RunDir)> {
     let env = args.env.clone().or_else(|| saved["env"].as_str().map(str::to_owned));
     let settings = args.settings.over(base);
     settings.check()?;
-    Ok((Recipe { config: loaded.config, settings, roots, env, from: None }, run_dir))
+    let episodes = args.dataset_episodes.or_else(|| Some(saved["dataset_episodes"].as_u64()? as usize));
+    let steps = saved["reflow_steps"].as_u64().map_or(reflow::STEPS, |steps| steps as usize);
+    let reflow = saved["reflow_from"].as_str().map(|from| Reflow::new(from, steps)).transpose()?;
+    let (config, stats) = (loaded.config, Some(loaded.stats));
+    Ok((Recipe { config, settings, roots, env, episodes, from: None, stats, reflow }, run_dir))
 }
 
 /// A configuration with some keys replaced; a value is JSON, or else text.

@@ -1,0 +1,337 @@
+//! Command: a synthetic walker with thirty joints follows a commanded velocity that changes half-way.
+//!
+//! Not a robot's physics, but a robot's shape: 200 measured numbers, 30 actions, 50 steps a second, a command from
+//! outside that the measurements do not contain. A policy that does not read the command, or goes on with an old one,
+//! cannot succeed.
+//!
+//! Hidden are the base's velocity v (m/s forward, m/s left, rad/s turning), thirty joints q, the phase φ of the gait
+//! and a slope d. With orthonormal directions p₁ p₂ p₃ (push) and s₁ s₂ (stride) in joint space, one step of 1/50 s is
+//!
+//! - q' = q + (a − q)/3: joints follow the action a,
+//! - φ' = φ + 2π·2/50: two strides a second,
+//! - k = q'·(s₁ cos φ' + s₂ sin φ') / (0.8 A), in 0 to 1: how well the joints are in step,
+//! - v' = v + (k P q' + d − v)/10 with (P q)ᵢ = pᵢ·q / 0.8: the base goes where joints in step push it.
+//!
+//! Measured is tanh(W h) of h = (v, cos φ, sin φ, q) with a fixed W: everything but the command and the slope,
+//! nothing of it by itself.
+
+use std::f64::consts::TAU;
+use std::sync::LazyLock;
+
+use super::numpy_random::NumpyRng;
+use super::shapes::{arc, paint, rod};
+use super::{ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use crate::Result;
+use crate::image::Image;
+use crate::rng::Rng;
+
+/// Joints, and components of an action.
+pub const JOINTS: usize = 30;
+/// Measured numbers.
+pub const MEASURED: usize = 200;
+/// Steps of an episode.
+pub const STEPS: usize = 200;
+/// The step whose observation is the first to show the second command.
+pub const CHANGE: usize = 100;
+/// Solved as long as the velocity is nearer than this to the command: ‖v − c‖, m/s and rad/s together.
+pub const TOLERANCE: f64 = 0.15;
+
+/// Greatest command: forward, left, turning.
+const FASTEST: [f64; 3] = [1.0, 0.5, 1.0];
+const PHASE_STEP: f64 = TAU * 2.0 / 50.0;
+const JOINT_RATE: f64 = 1.0 / 3.0;
+const BASE_RATE: f64 = 0.1;
+/// Length of the joints' deflection per unit of velocity.
+const DEFLECTION: f64 = 0.8;
+/// Length A of the joints' deflection in a stride.
+const STRIDE: f64 = 1.5;
+/// Share of a stride that pushes in full.
+const ENOUGH: f64 = 0.8;
+const STEEPEST: f64 = 0.1;
+
+static SPEC: LazyLock<Spec> = LazyLock::new(|| Spec {
+    name: "command",
+    task: "follow the commanded velocity",
+    observations: vec![
+        Feature { key: STATE, shape: &[MEASURED], names: numbered::<MEASURED>("measured") },
+        Feature { key: ENVIRONMENT_STATE, shape: &[3], names: &["forward", "left", "turning"] },
+    ]
+    .leak(),
+    action: Feature { key: "action", shape: &[JOINTS], names: numbered::<JOINTS>("joint") },
+    low: &[-1.0; JOINTS],
+    high: &[1.0; JOINTS],
+    fps: 50,
+    horizon: STEPS,
+    ends: false,
+});
+
+/// `name_0`, `name_1`, …, made once.
+fn numbered<const N: usize>(name: &str) -> &'static [&'static str] {
+    let names: Vec<&'static str> = (0..N).map(|i| &*format!("{name}_{i}").leak()).collect();
+    names.leak()
+}
+
+/// What all walkers have in common.
+struct Body {
+    /// p₁ p₂ p₃.
+    push: [[f64; JOINTS]; 3],
+    /// s₁ s₂.
+    stride: [[f64; JOINTS]; 2],
+    /// W: `[measured][v, cos φ, sin φ, q]`.
+    mixing: Vec<[f64; 5 + JOINTS]>,
+}
+
+static BODY: LazyLock<Body> = LazyLock::new(|| {
+    let mut rng = NumpyRng::default_rng(200);
+    let mut directions: Vec<[f64; JOINTS]> = Vec::new();
+    for _ in 0..5 {
+        // Gram and Schmidt.
+        let mut new = [0; JOINTS].map(|_| rng.uniform(-1.0, 1.0));
+        for old in &directions {
+            let along = dot(old, &new);
+            new.iter_mut().zip(old).for_each(|(value, old)| *value -= along * old);
+        }
+        let length = dot(&new, &new).sqrt();
+        directions.push(new.map(|value| value / length));
+    }
+    // Variance 1/4: five or so of unit variance in h give each measurement a standard deviation near 1.
+    let width = 0.75_f64.sqrt();
+    let mixing = (0..MEASURED).map(|_| [0; 5 + JOINTS].map(|_| rng.uniform(-width, width))).collect();
+    Body {
+        push: [directions[0], directions[1], directions[2]],
+        stride: [directions[3], directions[4]],
+        mixing,
+    }
+});
+
+/// The state of one walker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// The base's velocity v: m/s forward, m/s left, rad/s turning.
+    pub velocity: [f64; 3],
+    /// The gait's phase φ, rad.
+    pub phase: f64,
+    /// The joints q.
+    pub joints: [f64; JOINTS],
+    /// What pulls the base away, as a velocity.
+    pub slope: [f64; 3],
+    /// The first command and the second.
+    pub commands: [[f64; 3]; 2],
+    /// Steps taken.
+    pub step: usize,
+}
+
+impl Command {
+    /// A fresh walker, drawn from `numpy.random.default_rng(seed)`: two commands, each from U(−1, 1) times the
+    /// greatest, the slope from U(−0.1, 0.1), the phase from U(0, 2π). It stands with its joints at 0.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = NumpyRng::default_rng(seed);
+        let commands = [0; 2].map(|_| FASTEST.map(|fastest| fastest * rng.uniform(-1.0, 1.0)));
+        let slope = [0; 3].map(|_| rng.uniform(-STEEPEST, STEEPEST));
+        let phase = rng.uniform(0.0, TAU);
+        Self { velocity: [0.0; 3], phase, joints: [0.0; JOINTS], slope, commands, step: 0 }
+    }
+
+    /// The command in force: the second from step 100 on.
+    pub fn command(&self) -> [f64; 3] {
+        self.commands[usize::from(self.step >= CHANGE)]
+    }
+
+    /// One step; actions beyond ±1 are clipped. The reward is −‖v' − c‖² with the command c that was in force.
+    pub fn advance(&mut self, action: [f64; JOINTS]) -> Step {
+        let Body { push, stride, .. } = &*BODY;
+        let command = self.command();
+        for (joint, target) in self.joints.iter_mut().zip(action) {
+            *joint += JOINT_RATE * (target.clamp(-1.0, 1.0) - *joint);
+        }
+        self.phase = (self.phase + PHASE_STEP) % TAU;
+        let (sin, cos) = self.phase.sin_cos();
+        let length = dot(&stride[0], &self.joints) * cos + dot(&stride[1], &self.joints) * sin;
+        let in_step = (length / (ENOUGH * STRIDE)).clamp(0.0, 1.0);
+        for ((velocity, push), slope) in self.velocity.iter_mut().zip(push).zip(self.slope) {
+            let pushed = in_step * dot(push, &self.joints) / DEFLECTION;
+            *velocity += BASE_RATE * (pushed + slope - *velocity);
+        }
+        self.step += 1;
+        let error = apart(self.velocity, command);
+        Step { terminated: false, success: error < TOLERANCE, reward: -error * error }
+    }
+
+    /// The expert for a command c, clipped to ±1: joints towards t = Σ 0.8 wᵢ pᵢ + A (s₁ cos φ* + s₂ sin φ*) by
+    /// a = t + (t − q)/2, with w = c + 3 (c − v) and a phase φ* that is ahead by what the joints lag.
+    pub fn expert(&self, command: [f64; 3]) -> [f64; JOINTS] {
+        let Body { push, stride, .. } = &*BODY;
+        // One step, and the lag of q' = q + (t − q)/2 at the stride's frequency.
+        let lag = (0.5 * PHASE_STEP.sin()).atan2(1.0 - 0.5 * PHASE_STEP.cos());
+        let (sin, cos) = (self.phase + PHASE_STEP + lag).sin_cos();
+        let mut action = [0.0; JOINTS];
+        for (j, value) in action.iter_mut().enumerate() {
+            let mut target = STRIDE * (stride[0][j] * cos + stride[1][j] * sin);
+            for i in 0..3 {
+                target += DEFLECTION * (command[i] + 3.0 * (command[i] - self.velocity[i])) * push[i][j];
+            }
+            *value = (target + 0.5 * (target - self.joints[j])).clamp(-1.0, 1.0);
+        }
+        action
+    }
+
+    /// The measurements `[200]`.
+    fn measured(&self) -> impl Iterator<Item = f32> {
+        let mut hidden = [0.0; 5 + JOINTS];
+        hidden[..3].copy_from_slice(&self.velocity);
+        hidden[3..5].copy_from_slice(&[self.phase.cos(), self.phase.sin()]);
+        hidden[5..].copy_from_slice(&self.joints);
+        BODY.mixing.iter().map(move |row| dot(row, &hidden).tanh() as f32)
+    }
+}
+
+impl Environment for Command {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn fresh(&self) -> Box<dyn Environment> {
+        Box::new(Self::new(0))
+    }
+
+    fn reset(&mut self, seed: u64) {
+        *self = Self::new(seed);
+    }
+
+    /// Any velocity up to one and a half times the greatest command, any joints, any phase.
+    fn scatter(&mut self, rng: &mut Rng) {
+        let mut even = |limit: f64| limit * (2.0 * rng.uniform() - 1.0);
+        self.velocity = FASTEST.map(|fastest| even(1.5 * fastest));
+        self.joints = [1.0; JOINTS].map(&mut even);
+        self.phase = TAU * rng.uniform();
+    }
+
+    fn step(&mut self, action: &[f64]) -> Result<Step> {
+        Ok(self.advance(checked_action(&SPEC, action)?))
+    }
+
+    fn expert_action(&self) -> Vec<f64> {
+        self.expert(self.command()).to_vec()
+    }
+
+    /// `[v, c]`: the velocity and the command in force, three components each.
+    fn position(&self) -> Vec<f64> {
+        [self.velocity, self.command()].concat()
+    }
+
+    fn observe(&self, observation: &mut Observation) {
+        observation.state.clear();
+        observation.state.extend(self.measured());
+        observation.environment_state.clear();
+        observation.environment_state.extend(self.command().map(|v| v as f32));
+    }
+
+    /// From above, forward is up: velocities as lines from the middle, turning as arcs; commands pale and wide.
+    fn render(&self) -> Image {
+        const SIDE: usize = 256;
+        let middle = [SIDE as f64 / 2.0; 2];
+        let mut image = Image::filled(SIDE, SIDE, [255; 3]);
+        let mut show = |[forward, left, turning]: [f64; 3], colour, thickness| {
+            let tip = [middle[0] - 70.0 * left, middle[1] - 70.0 * forward];
+            paint(&mut image, colour, rod(middle, tip, thickness));
+            paint(&mut image, colour, arc(middle, 105.0, turning, thickness));
+        };
+        show(self.command(), [200, 230, 210], 18.0);
+        show(self.velocity, [204, 77, 77], 6.0);
+        image
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn apart(a: [f64; 3], b: [f64; 3]) -> f64 {
+    [0, 1, 2].map(|i| (a[i] - b[i]).powi(2)).iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Scripted, rollout};
+
+    /// Share of 200 episodes that end at their command.
+    fn success(rule: impl Fn(&Command) -> [f64; JOINTS]) -> f64 {
+        let solved = (42..242).filter(|&seed| {
+            let mut walker = Command::new(seed);
+            (0..STEPS).fold(false, |_, _| walker.advance(rule(&walker)).success)
+        });
+        solved.count() as f64 / 200.0
+    }
+
+    #[test]
+    fn only_who_follows_the_command_in_force_succeeds() {
+        let expert = success(|walker| walker.expert(walker.command()));
+        let stale = success(|walker| walker.expert(walker.commands[0]));
+        let blind = success(|walker| walker.expert([0.0; 3]));
+        let idle = success(|_| [0.0; JOINTS]);
+        assert_eq!(expert, 1.0);
+        assert!(stale < 0.03 && blind < 0.03 && idle < 0.03, "{stale}, {blind}, {idle}");
+    }
+
+    #[test]
+    fn legs_out_of_step_do_not_push() {
+        let against = success(|walker| {
+            let mut other = walker.clone();
+            other.phase += TAU / 2.0;
+            other.expert(walker.command())
+        });
+        assert!(against < 0.03, "{against}");
+    }
+
+    #[test]
+    fn the_expert_is_calm_and_random_actions_go_nowhere() {
+        let run = |policy: Scripted| rollout(&Command::new(0), 42, 0..50, STEPS, &mut policy.driver());
+        let reward = |policy| {
+            let episodes = run(policy).expect("runs");
+            episodes.iter().flat_map(|e| &e.rewards).sum::<f64>() / 50.0
+        };
+        let (expert, noop, random) =
+            (reward(Scripted::Expert), reward(Scripted::Noop), reward(Scripted::Random { seed: 0 }));
+        assert!(expert > -15.0 && noop < -100.0 && random < -100.0, "{expert}, {noop}, {random}");
+        let episodes = run(Scripted::Expert).expect("runs");
+        let all: Vec<f64> = episodes.iter().flat_map(|e| &e.actions).flatten().copied().collect();
+        let bounded = all.iter().filter(|v| v.abs() == 1.0).count() as f64 / all.len() as f64;
+        assert!(bounded < 0.03, "{bounded} of the expert's actions are at a bound");
+    }
+
+    #[test]
+    fn measurements_say_everything_but_the_command() {
+        let mut observation = Observation::default();
+        let mut walker = Command::new(1);
+        let mut squares = 0.0;
+        for _ in 0..STEPS {
+            walker.observe(&mut observation);
+            squares += observation.state.iter().map(|&v| f64::from(v * v)).sum::<f64>() / MEASURED as f64;
+            let before = observation.state.clone();
+            let mut other = walker.clone();
+            other.commands = [[0.5; 3]; 2];
+            other.observe(&mut observation);
+            assert_eq!(observation.state, before);
+            assert_eq!(observation.environment_state, [0.5; 3]);
+            walker.advance(walker.expert(walker.command()));
+        }
+        let spread = (squares / STEPS as f64).sqrt();
+        assert!((0.4..0.9).contains(&spread), "{spread}");
+    }
+
+    #[test]
+    fn the_command_changes_once_half_way() {
+        let mut walker = Command::new(5);
+        let commands: Vec<[f64; 3]> = (0..STEPS)
+            .map(|_| {
+                let now = walker.command();
+                walker.advance([0.0; JOINTS]);
+                now
+            })
+            .collect();
+        assert!(commands[..CHANGE].iter().all(|c| *c == walker.commands[0]));
+        assert!(commands[CHANGE..].iter().all(|c| *c == walker.commands[1]));
+        assert_ne!(walker.commands[0], walker.commands[1]);
+    }
+}
