@@ -30,6 +30,10 @@ pub enum Stream {
     ObservationDropout = 10,
     /// The noise that a teacher makes a frame's action of; the sample is the frame.
     Rectified = 11,
+    /// Which episodes a resample of an interval holds; the step counts resamples.
+    Bootstrap = 12,
+    /// Noise on executed actions while evaluating; the sample is the episode.
+    Exploration = 13,
 }
 
 const M0: u32 = 0xD251_1F53;

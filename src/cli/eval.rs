@@ -1,29 +1,35 @@
-//! `flowgpu eval`: a policy or a rule in closed loop.
+//! `flowgpu eval`: policies and rules in closed loop, one setting or a table of many on equal resets.
 
-use std::fs;
+mod actor;
+mod pictures;
+mod table;
+
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::common::{DeviceArgs, note};
+use super::sampling::SamplingArgs;
 use crate::eval::metrics::Summary;
-use crate::eval::{self, Options, Report};
-use crate::policy::{BUILT_IN, Noise, Policy, resolve_policy};
-use crate::report::gif::animate;
-use crate::sim::{self, Environment, Scripted};
+use crate::eval::{Exploration, Options, Report};
+use crate::flow::Solver;
+use crate::sim::{self, Environment};
 use crate::{Error, Result};
+use actor::Actor;
 
-/// Flags of the subcommand. With none, the built-in policy is evaluated as pi-e publishes its own.
+/// Flags of the subcommand. With none, the built-in policy is evaluated as pi-e publishes its own. Several policies,
+/// solvers or steps make a table on equal resets
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The environment
     #[arg(long, default_value = "pursuit")]
     env: String,
-    /// expert, noop, random, a built-in policy, or a pretrained_model, checkpoint or run folder
-    #[arg(long, alias = "policy-path", value_name = "NAME|DIR", default_value = "pursuit")]
-    policy: String,
+    /// expert, expert-seed, noop, random, a built-in policy, or a pretrained_model, checkpoint or run folder; once more
+    /// for another one, to be compared with the first [default: the environment's built-in policy]
+    #[arg(long = "policy", alias = "policy-path", value_name = "NAME|DIR")]
+    policies: Vec<String>,
     /// Episodes, in lockstep
     #[arg(long, default_value_t = 100)]
     episodes: usize,
@@ -34,17 +40,28 @@ pub struct Args {
     #[arg(long, value_name = "K")]
     n_action_steps: Option<usize>,
     /// Solver steps of a chunk [default: the policy's]
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    steps: Vec<usize>,
+    /// euler, heun, midpoint, rk4 or dopri5, which chooses its own steps [default: the policy's]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = Solver::named)]
+    solver: Vec<Solver>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// What a chunk starts from
     #[arg(long, value_enum, default_value_t = NoiseKind::Seeded)]
     noise: NoiseKind,
     /// Another seed, other noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     noise_seed: u64,
+    /// Adds Gaussian noise of this standard deviation to executed actions, in their units, and clips them
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0, allow_hyphen_values = true)]
+    exploration_noise: f64,
     /// Prints one JSON object on stdout
     #[arg(long)]
     json: bool,
+    /// Draws a PNG: the first episode beside the expert's; of a table, the metric over function evaluations
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Writes the first episodes, six at most, as an animation
     #[arg(long, value_name = "FILE")]
     gif: Option<PathBuf>,
@@ -64,61 +81,72 @@ enum NoiseKind {
 /// If the environment or the policy is unknown, they do not fit, a flag makes no sense, or the work fails.
 pub fn run(args: Args) -> Result<()> {
     let environment = sim::make(&args.env)?;
-    let options = Options { episodes: args.episodes, seed: args.seed, ..Options::default() };
-    let (report, solver) = match Scripted::named(&args.policy, args.noise_seed) {
-        Some(rule) => {
-            if args.n_action_steps.is_some() || args.steps.is_some() {
-                note(format!("{} is a rule: it has no chunks and no solver", args.policy));
-            }
-            (eval::evaluate_driver(environment.as_ref(), &mut *rule.driver(), options)?, None)
-        }
-        None => {
-            let mut policy = policy(&args)?;
-            let report = eval::evaluate_watched(environment.as_ref(), &mut policy, options, &mut progress())?;
-            (report, Some((policy.config().flow.num_steps, policy.device().to_string())))
-        }
-    };
-    if args.json {
-        let mut json = report.to_json(&args.policy);
-        let (steps, device) = solver.unzip();
-        (json["solver_steps"], json["device"]) = (json!(steps), json!(device));
-        println!("{json}");
-    } else {
-        print(&args.policy, &report);
+    let options = args.options()?;
+    let is_table = args.is_table();
+    if is_table && args.gif.is_some() {
+        return Err(Error::input("--gif shows one policy with one solver and one number of steps"));
     }
-    args.gif.as_ref().map_or(Ok(()), |file| write_gif(file, environment.as_ref(), &report))
+    let mut actors = Actor::all(&args, environment.spec())?;
+    let networks = || actors.iter().filter_map(Actor::policy);
+    if is_table && args.plot.is_some() && networks().next().is_none() {
+        return Err(Error::input("--plot of a table is over function evaluations, and rules make none"));
+    }
+    let own: Vec<_> = networks().map(|policy| policy.config().flow.solver).collect();
+    let solvers = if args.solver.is_empty() { &own } else { &args.solver };
+    args.sampling.note_idle(solvers, !args.steps.is_empty());
+    match (is_table, &mut actors[..]) {
+        (false, [actor]) => single(&args, environment.as_ref(), options, actor),
+        _ => table::run(&args, environment.as_ref(), options, actors),
+    }
 }
 
-/// The policy that the flags describe.
-fn policy(args: &Args) -> Result<Policy> {
-    if !BUILT_IN.contains(&args.policy.as_str()) && !Path::new(&args.policy).exists() {
-        let known = [&Scripted::NAMES, BUILT_IN].concat().join(", ");
-        return Err(Error::input(format!(
-            "unknown policy `{}`: known are {known}, and folders that hold a policy",
-            args.policy
-        )));
+/// One policy with one setting.
+fn single(args: &Args, environment: &dyn Environment, options: Options, actor: &mut Actor) -> Result<()> {
+    let settings = actor.settings(args);
+    let setting = settings[0];
+    let report = actor.evaluate(environment, setting, options, &mut progress(String::new()))?;
+    if args.json {
+        let mut json = report.to_json(&actor.name);
+        json["solver_steps"] = json!(actor.policy().map(|policy| policy.config().flow.num_steps));
+        json["solver"] = json!(setting.solver_name());
+        json["device"] = json!(actor.policy().map(|policy| policy.device().to_string()));
+        println!("{json}");
+    } else {
+        print(&actor.name, &report);
     }
-    let pretrained = resolve_policy(&args.policy)?;
-    pretrained.notes.iter().for_each(note);
-    let mut policy = Policy::from_parts(pretrained, &args.device.open()?)?;
-    args.n_action_steps.map_or(Ok(()), |steps| policy.set_action_steps(steps))?;
-    args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
-    policy.set_noise(match args.noise {
-        NoiseKind::Seeded => Noise::Seeded(args.noise_seed),
-        NoiseKind::Zero => Noise::Zero,
-    });
-    Ok(policy)
+    if let Some(file) = &args.plot {
+        pictures::write_traces(file, environment, &actor.name, &report)?;
+    }
+    args.gif.as_ref().map_or(Ok(()), |file| pictures::write_gif(file, environment, &report))
+}
+
+impl Args {
+    fn options(&self) -> Result<Options> {
+        let exploration = Exploration::new(self.exploration_noise, self.noise_seed)?;
+        let exploration = Some(exploration).filter(|exploration| exploration.sigma() > 0.0);
+        Ok(Options { episodes: self.episodes, seed: self.seed, exploration, ..Options::default() })
+    }
+
+    /// The policies by name.
+    fn policies(&self) -> Vec<String> {
+        if self.policies.is_empty() { vec![self.env.clone()] } else { self.policies.clone() }
+    }
+
+    /// Whether the flags name more than one thing to evaluate.
+    fn is_table(&self) -> bool {
+        self.policies.len() > 1 || self.steps.len() > 1 || self.solver.len() > 1
+    }
 }
 
 /// Says on stderr how far an evaluation is: in place on a terminal, elsewhere as a line now and then.
-fn progress() -> impl FnMut(usize, usize) {
+fn progress(name: String) -> impl FnMut(usize, usize) {
     let terminal = io::stderr().is_terminal();
     let pause = Duration::from_millis(if terminal { 200 } else { 30_000 });
     let mut told = Instant::now();
     move |steps, running| {
         if told.elapsed() >= pause {
             told = Instant::now();
-            let line = format!("step {steps}: {running} episodes running");
+            let line = format!("{name}step {steps}: {running} episodes running");
             // The line is left by a return, so that whatever comes next is written over it.
             if terminal { eprint!("{line:<40}\r") } else { note(line) }
         }
@@ -145,12 +173,4 @@ fn print(policy: &str, report: &Report) {
         ),
         _ => println!("{:.1} s", report.seconds),
     }
-}
-
-fn write_gif(file: &Path, environment: &dyn Environment, report: &Report) -> Result<()> {
-    let clips = eval::clips(environment, report.options.seed, &report.episodes)?;
-    let bytes = animate(&clips, environment.spec().fps)?;
-    fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))?;
-    note(format!("{} episodes: {}", clips.len(), file.display()));
-    Ok(())
 }

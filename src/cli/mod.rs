@@ -9,6 +9,7 @@ mod eval;
 mod inspect;
 mod recording;
 mod sample;
+mod sampling;
 mod train;
 mod verify;
 

@@ -1,6 +1,7 @@
 //! `flowgpu sample`: one observation in, one chunk of actions out.
 
 mod inputs;
+mod latency;
 mod pictures;
 
 use std::ffi::OsStr;
@@ -10,12 +11,15 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::common::{DeviceArgs, note, print_profile, write_file};
+use super::sampling::SamplingArgs;
+use crate::flow::Solver;
 use crate::image::Image;
 use crate::policy::tensors::to_safetensors;
-use crate::policy::{Chunk, Noise, Objective, Policy, resolve_policy};
+use crate::policy::{Chunk, Config, Noise, Objective, Policy, Usage, resolve_policy};
 use crate::report::path::{SolverPath, noise_to_action};
 use crate::{Error, Result};
 use inputs::Inputs;
+use latency::Latency;
 
 /// Samples printed as tables at most.
 const SHOWN: usize = 4;
@@ -29,6 +33,11 @@ pub struct Args {
     /// Solver steps [default: the policy's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
+    /// euler, heun, midpoint, rk4 or dopri5, which chooses its own steps [default: the policy's]
+    #[arg(long, value_name = "NAME", value_parser = Solver::named)]
+    solver: Option<Solver>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// The environment whose first frame the policy sees [default: the one it was trained for]
     #[arg(long, conflicts_with_all = ["dataset_root", "observations"])]
     env: Option<String>,
@@ -59,6 +68,9 @@ pub struct Args {
     /// Draws the velocity over flow time and torque of a policy for the pendulum, at three poses, as a PNG
     #[arg(long, value_name = "FILE")]
     field: Option<PathBuf>,
+    /// Measures N more runs and prints how their times spread: with one observation, what a control loop waits for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
     /// Prints one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -87,6 +99,9 @@ pub fn run(args: Args) -> Result<()> {
     let env = args.env.clone().or_else(|| pretrained.env()).unwrap_or_else(|| "pursuit".to_owned());
     let mut policy = Policy::from_parts(pretrained, &args.device.open()?)?;
     args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
+    args.solver.into_iter().for_each(|solver| policy.set_solver(solver));
+    args.sampling.apply(&mut policy)?;
+    args.sampling.note_idle(&[policy.config().flow.solver], args.steps.is_some());
     let inputs = match (&args.observations, &args.dataset_root) {
         (Some(file), _) => inputs::from_file(&policy, file)?,
         (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame)?,
@@ -98,25 +113,37 @@ pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let chunk = policy.predict_chunk(&observations, &noise)?;
     let first_ms = milliseconds(start);
-    let start = Instant::now();
-    policy.predict_chunk(&observations, &noise)?;
-    let ms = milliseconds(start);
+    let Usage { evaluations, batches, .. } = policy.usage();
+    let evaluations = evaluations as f64 / batches as f64;
+    let mut once = || {
+        let start = Instant::now();
+        policy.predict_chunk(&observations, &noise)?;
+        Ok(milliseconds(start))
+    };
+    let ms = once()?;
+    let latency = args.repeat.map(|runs| Latency::measure(runs, &mut once)).transpose()?;
 
     let shape = [inputs.batch, policy.config().chunk_size, policy.config().action().1];
     if args.json {
         let mut json = json!({
             "policy": args.policy,
             "device": policy.device().to_string(),
+            "solver": (policy.config().objective == Objective::Flow).then(|| policy.config().flow.solver.name()),
             "solver_steps": policy.config().flow.num_steps,
+            "evaluations": evaluations,
             "first_ms": first_ms,
             "ms": ms,
         });
+        if let Some(latency) = &latency {
+            json["latency_ms"] = latency.to_json(inputs.batch);
+        }
         (json["actions"], json["actions_normalized"]) =
             (nested(&chunk.actions, &shape), nested(&chunk.normalized, &shape));
         println!("{json}");
     } else {
-        print(&args.policy, &policy, &inputs, &chunk);
+        print(&args.policy, &policy, &inputs, &chunk, evaluations);
         println!("{ms:.2} ms; the first time, with compiling, {first_ms:.0} ms");
+        latency.iter().for_each(|latency| println!("{}", latency.line(inputs.batch)));
     }
     if args.profile {
         policy.last_program().map_or(Ok(()), print_profile)?;
@@ -183,16 +210,19 @@ fn nested(values: &[f32], shape: &[usize]) -> Value {
 }
 
 /// The chunks as tables for people.
-fn print(name: &str, policy: &Policy, inputs: &Inputs, chunk: &Chunk) {
+fn print(name: &str, policy: &Policy, inputs: &Inputs, chunk: &Chunk, evaluations: f64) {
     let config = policy.config();
     let (slots, dims) = (config.chunk_size, config.action().1);
-    let passes = match (config.objective, config.flow.num_steps) {
-        (Objective::Regression, _) => "one pass".to_owned(),
-        (Objective::Mip, _) => "two passes".to_owned(),
-        (Objective::Flow, 1) => "1 solver step".to_owned(),
-        (Objective::Flow, steps) => format!("{steps} solver steps"),
+    let Config { objective, flow, .. } = config;
+    let steps = match (objective, flow.solver, flow.num_steps) {
+        (Objective::Regression, ..) => "a regression".to_owned(),
+        (Objective::Mip, ..) => "MIP".to_owned(),
+        (Objective::Flow, Solver::Dopri5, _) => "dopri5".to_owned(),
+        (Objective::Flow, solver, 1) => format!("1 solver step ({})", solver.name()),
+        (Objective::Flow, solver, steps) => format!("{steps} solver steps ({})", solver.name()),
     };
-    println!("policy {name} on {}: {} x {slots} actions, {passes}", policy.device(), inputs.batch);
+    let passes = if evaluations == 1.0 { "one pass".to_owned() } else { format!("{evaluations} passes") };
+    println!("policy {name} on {}: {} x {slots} actions, {steps}, {passes}", policy.device(), inputs.batch);
     let column = |i: usize| inputs.names.get(i).cloned().unwrap_or_else(|| format!("action {i}"));
     for (sample, actions) in chunk.actions.chunks(slots * dims).enumerate().take(SHOWN) {
         let title = if inputs.batch == 1 { String::new() } else { format!("#{sample}") };
@@ -214,7 +244,12 @@ fn plot(policy: &Policy, path: &[Vec<f32>], names: &[String]) -> Result<Image> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
     let (low, high) = policy.normalizer().bounds().map_or((vec![], vec![]), |(l, h)| (wide(l), wide(h)));
-    let title = format!("From noise to action, solver steps: {}", path.len() - 1);
+    let flow = config.objective == Objective::Flow;
+    let title = match config.flow.solver {
+        Solver::Dopri5 if flow => "From noise to action: the ends of dopri5's path".to_owned(),
+        solver if flow => format!("From noise to action, {} steps: {}", solver.name(), path.len() - 1),
+        _ => format!("From zero to action, passes: {}", path.len() - 1),
+    };
     let path = SolverPath { values: &values, slots, dim, names: &names, low: &low, high: &high };
     noise_to_action(&title, &path)
 }

@@ -4,14 +4,21 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::explore::Exploration;
+use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
 use crate::policy::{Images, Observations, Policy, Usage};
 use crate::sim::rollout::Driver;
 use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
 use crate::{Error, Result};
 
+/// Metrics that are 1 or 0 of every episode.
+const YES_OR_NO: [&str; 2] = ["completed", "solved"];
+/// The seed of all intervals: equal episodes are resampled equally.
+pub(super) const BOOTSTRAP_SEED: u64 = 0;
+
 /// Which episodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// How many.
     pub episodes: usize,
@@ -19,12 +26,14 @@ pub struct Options {
     pub seed: u64,
     /// Steps after which an episode has failed; the environment's own horizon if none is given.
     pub horizon: Option<usize>,
+    /// Noise on executed actions.
+    pub exploration: Option<Exploration>,
 }
 
 impl Default for Options {
     /// A hundred episodes from seed 42, as pi-e publishes its flow-matching policy.
     fn default() -> Self {
-        Self { episodes: 100, seed: 42, horizon: None }
+        Self { episodes: 100, seed: 42, horizon: None, exploration: None }
     }
 }
 
@@ -90,18 +99,26 @@ pub fn evaluate_driver(
     driver: &mut Driver<'_>,
     options: Options,
 ) -> Result<Report> {
-    let Spec { name, horizon, .. } = environment.spec();
-    let horizon = options.horizon.unwrap_or(*horizon);
+    let spec = environment.spec();
+    let horizon = options.horizon.unwrap_or(spec.horizon);
     if options.episodes == 0 || horizon == 0 {
         return Err(Error::input("there is nothing to evaluate: use at least one episode of one step"));
     }
+    let mut explored = |turns: &[Turn<'_>]| {
+        let mut actions = driver(turns)?;
+        if let Some(exploration) = options.exploration {
+            let each = turns.iter().zip(&mut actions);
+            each.for_each(|(turn, action)| exploration.disturb(spec, turn, action));
+        }
+        Ok(actions)
+    };
     let start = Instant::now();
-    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, driver)?;
+    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, &mut explored)?;
     let seconds = start.elapsed().as_secs_f64();
-    let measured: Vec<_> = episodes.iter().map(|episode| measure(name, episode)).collect();
+    let measured: Vec<_> = episodes.iter().map(|episode| measure(spec.name, episode)).collect();
     let solved = episodes.iter().filter(|episode| episode.success).count();
     Ok(Report {
-        environment: name,
+        environment: spec.name,
         options: Options { horizon: Some(horizon), ..options },
         n_action_steps: 1,
         metrics: summarise(&measured),
@@ -183,6 +200,35 @@ impl Report {
         Some(1e3 * usage.busy.as_secs_f64() / usage.chunks as f64)
     }
 
+    /// Passes through the network that a chunk took, as they were counted; none if no chunk was made. A batch's slowest
+    /// sample is what an adaptive solver's batch costs.
+    pub fn evaluations_per_chunk(&self) -> Option<f64> {
+        let usage = self.usage.filter(|usage| usage.batches > 0)?;
+        Some(usage.evaluations as f64 / usage.batches as f64)
+    }
+
+    /// Chunks made together, on average; none if none was made.
+    pub fn mean_batch(&self) -> Option<f64> {
+        let usage = self.usage.filter(|usage| usage.batches > 0)?;
+        Some(usage.chunks as f64 / usage.batches as f64)
+    }
+
+    /// A metric of every episode, in their order; empty for an unknown one.
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        let measured = self.episodes.iter().map(|episode| measure(self.environment, episode));
+        let value = |metrics: Vec<(&str, f64)>| Some(metrics.iter().find(|(known, _)| *known == name)?.1);
+        measured.filter_map(value).collect()
+    }
+
+    /// A metric's mean with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for others.
+    pub fn estimate(&self, name: &str) -> Option<Estimate> {
+        let values = self.values(name);
+        let shares = || wilson(values.iter().filter(|value| **value == 1.0).count(), values.len());
+        let estimate =
+            || if YES_OR_NO.contains(&name) { shares() } else { bootstrap(&values, BOOTSTRAP_SEED) };
+        (!values.is_empty()).then(estimate)
+    }
+
     /// The mean of a metric.
     pub fn mean(&self, name: &str) -> Option<f64> {
         self.metrics.iter().find(|(known, _)| *known == name).map(|(_, summary)| summary.mean)
@@ -206,11 +252,12 @@ impl Report {
 
     /// As `eval --json` prints it:
     /// `{"env", "policy", "episodes", "seed", "n_action_steps", "metrics": {name: {"mean", "std"}}}` with population
-    /// std, and `horizon`, `success_rate`, `seconds`, `chunks`, `ms_per_chunk`.
+    /// std, and `horizon`, `success_rate`, `seconds`, `chunks`, `ms_per_chunk`, `evaluations_per_chunk`, and
+    /// `exploration_noise` where there is any.
     pub fn to_json(&self, policy: &str) -> Value {
         let metrics: Map<String, Value> =
             self.metrics.iter().map(|(name, summary)| ((*name).to_owned(), json!(summary))).collect();
-        json!({
+        let mut json = json!({
             "env": self.environment,
             "policy": policy,
             "episodes": self.options.episodes,
@@ -222,6 +269,11 @@ impl Report {
             "seconds": self.seconds,
             "chunks": self.usage.map(|usage| usage.chunks),
             "ms_per_chunk": self.ms_per_chunk(),
-        })
+            "evaluations_per_chunk": self.evaluations_per_chunk(),
+        });
+        if let Some(exploration) = self.options.exploration {
+            json["exploration_noise"] = json!(exploration.sigma());
+        }
+        json
     }
 }

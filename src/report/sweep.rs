@@ -6,18 +6,8 @@ use super::axes::{Axis, Mark, Panel, dashed, header, panel, pixel};
 use super::plot::{COLOURS, Drawn, canvas, extent, padded, refusal, shown};
 use super::stroke::stroke;
 use crate::Result;
+pub use crate::eval::Estimate;
 use crate::image::Image;
-
-/// A measured number and an interval around it: of confidence, say.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The number itself.
-    pub value: f64,
-    /// The interval's lower end.
-    pub low: f64,
-    /// The interval's upper end.
-    pub high: f64,
-}
 
 impl Estimate {
     /// Whether a plot can hold it.
@@ -53,7 +43,7 @@ pub fn sweep(
     series: &[SweepSeries],
     reference: Option<(&str, f64)>,
 ) -> Result<Image> {
-    with_intervals(title, "function evaluations per action", y_label, series, reference)
+    with_intervals(title, "function evaluations per chunk", y_label, series, reference)
 }
 
 /// A metric over the number of demonstrations, one series a method.
@@ -70,7 +60,7 @@ pub fn learning_curve(
 }
 
 /// A metric over settings, 900 x 540 pixels: equal ratios have equal lengths, ticks stand at the settings. Series
-/// stand a few pixels apart, so that their whiskers do not hide each other. The reference (an expert, say)
+/// stand a few pixels apart where they share one, so that their whiskers do not hide each other. The reference (an expert, say)
 /// is a dashed line with its name in the legend; one that is not finite is left out.
 ///
 /// # Errors
@@ -110,12 +100,19 @@ pub fn with_intervals(
             dashed(&mut chart, (x.range.start, level), (x.range.end, level))?;
         }
         let (width, _) = pixel(&chart);
+        // Series that share a setting step aside there.
+        let place = |index: usize, setting: f64| {
+            let shares = |points: &Points| points.iter().any(|(x, _)| *x == setting);
+            let sharers = kept.iter().enumerate().filter(|(_, (_, _, points))| shares(points));
+            let sharers: Vec<usize> = sharers.map(|(index, _)| index).collect();
+            let rank = sharers.iter().take_while(|sharer| **sharer < index).count();
+            setting.log2() + (rank as f64 - (sharers.len() - 1) as f64 / 2.0) * APART * width
+        };
         for (index, (colour, _, points)) in kept.iter().enumerate() {
-            let aside = (index as f64 - (kept.len() - 1) as f64 / 2.0) * APART * width;
-            let line: Vec<_> = points.iter().map(|(x, y)| (x.log2() + aside, y.value)).collect();
+            let line: Vec<_> = points.iter().map(|(x, y)| (place(index, *x), y.value)).collect();
             stroke(&mut chart, &line, colour.mix(0.5).stroke_width(2))?;
             for (x, estimate) in points {
-                let x = x.log2() + aside;
+                let x = place(index, *x);
                 whisker(&mut chart, estimate, *colour, |value, across| (x + across, value), width)?;
             }
         }

@@ -1,0 +1,127 @@
+//! Many settings on equal resets: one table.
+
+use super::actor::Actor;
+use super::{Args, pictures, progress};
+use crate::Result;
+use crate::cli::common::{note, table};
+use crate::eval::{Estimate, Options, Row, Setting, Table, headline};
+use crate::sim::Environment;
+
+/// Evaluates every policy with every setting and prints what was found.
+///
+/// # Errors
+/// As [`crate::eval::evaluate`]; if the plot cannot be drawn or written.
+pub fn run(
+    args: &Args,
+    environment: &dyn Environment,
+    options: Options,
+    mut actors: Vec<Actor>,
+) -> Result<()> {
+    let device = actors.iter().find_map(|actor| Some(actor.policy()?.device().to_string()));
+    let mut rows = Vec::new();
+    for actor in &mut actors {
+        for setting in actor.settings(args) {
+            let name = format!("{}{}", actor.name, described(setting));
+            let report = actor
+                .evaluate(environment, setting, options, &mut progress(format!("{name}: ")))
+                .map_err(|e| e.at(&name))?;
+            note(format!("{name}: {:.1} s", report.seconds));
+            rows.push(Row { policy: actor.name.clone(), setting, report });
+        }
+    }
+    let table = Table::new(rows)?;
+    if args.json {
+        let mut json = table.to_json();
+        json["device"] = device.into();
+        println!("{json}");
+    } else {
+        print(&table);
+    }
+    args.plot.as_ref().map_or(Ok(()), |file| pictures::write_sweep(file, environment, &table))
+}
+
+/// `, heun, 10 steps` behind a policy's name.
+fn described(setting: Setting) -> String {
+    let solver = setting.solver_name().map_or(String::new(), |solver| format!(", {solver}"));
+    let steps = setting.steps.map_or(String::new(), |steps| match steps {
+        1 => ", 1 step".to_owned(),
+        _ => format!(", {steps} steps"),
+    });
+    solver + &steps
+}
+
+/// The table for people: the metrics that say most; `--json` has all.
+fn print(found: &Table) {
+    let Options { episodes, seed, .. } = found.options;
+    println!("{}, {episodes} episodes from seed {seed}, 95 % intervals", found.environment);
+    let [first, second] = headline(found.environment);
+    let names = found.rows.iter().map(|row| &row.policy);
+    let versus =
+        found.rows.first().map(|row| &row.policy).filter(|first| names.clone().any(|name| name != *first));
+    let spaced = |name: &str| name.replace('_', " ");
+    let mut cells = vec![[
+        "policy".to_owned(),
+        "solver".to_owned(),
+        "steps".to_owned(),
+        spaced(first),
+        spaced(second),
+        "evaluations".to_owned(),
+        "ms a chunk".to_owned(),
+        versus.map_or(String::new(), |versus| format!("{} less {versus}'s", spaced(first))),
+    ]];
+    for row in &found.rows {
+        let report = &row.report;
+        let dash = || "-".to_owned();
+        let estimate = |estimate: Option<Estimate>| estimate.map_or_else(dash, |e| written(&e));
+        let difference = found.counterpart(row).map(|_| estimate(found.difference(row, first)));
+        cells.push([
+            row.policy.clone(),
+            row.setting.solver_name().map_or_else(dash, str::to_owned),
+            row.setting.steps.map_or_else(dash, |steps| steps.to_string()),
+            estimate(report.estimate(first)),
+            estimate(report.estimate(second)),
+            report.evaluations_per_chunk().map_or_else(dash, |n| format!("{}", (n * 10.0).round() / 10.0)),
+            report.ms_per_chunk().map_or_else(dash, |ms| format!("{ms:.3}")),
+            difference.unwrap_or_default(),
+        ]);
+    }
+    print!("{}", table(&cells));
+    let batches = found.rows.iter().filter_map(|row| row.report.mean_batch());
+    if let Some((low, high)) = batches.fold(None, |range: Option<(f64, f64)>, batch| {
+        Some(range.map_or((batch, batch), |(low, high)| (low.min(batch), high.max(batch))))
+    }) {
+        let range = if high - low < 1.0 { format!("{high:.0}") } else { format!("{low:.0} to {high:.0}") };
+        println!("chunks were made in batches of {range}");
+    }
+}
+
+/// `-143.2 (-161.0 to -126.1)`, to the digits that the interval's width makes worth reading.
+fn written(estimate: &Estimate) -> String {
+    let width = (estimate.high - estimate.low).abs();
+    let digits = if width > 0.0 { (1.0 - width.log10().floor()).clamp(1.0, 4.0) as usize } else { 3 };
+    let [value, low, high] = [estimate.value, estimate.low, estimate.high].map(|v| format!("{v:.digits$}"));
+    format!("{value} ({low} to {high})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Solver;
+
+    #[test]
+    fn numbers_have_the_digits_that_their_interval_gives_them() {
+        let text = |low, value, high| written(&Estimate { value, low, high });
+        assert_eq!(text(-161.04, -143.22, -126.13), "-143.2 (-161.0 to -126.1)");
+        assert_eq!(text(0.963, 1.0, 1.0), "1.000 (0.963 to 1.000)");
+        assert_eq!(text(1.0, 1.0, 1.0), "1.000 (1.000 to 1.000)");
+    }
+
+    #[test]
+    fn a_setting_is_told_as_far_as_there_is_one() {
+        let of = |solver, steps| described(Setting { solver, steps });
+        assert_eq!(of(Some(Solver::Heun), Some(10)), ", heun, 10 steps");
+        assert_eq!(of(Some(Solver::Euler), Some(1)), ", euler, 1 step");
+        assert_eq!(of(Some(Solver::Dopri5), None), ", dopri5");
+        assert_eq!(described(Setting::NONE), "");
+    }
+}
