@@ -30,7 +30,7 @@ pub struct Summary {
 
 /// The mixture that policies of an environment are trained on by default, `frames` in all. Labels are clean.
 ///
-/// - A pendulum: the expert under noise of deviation 0.5. Alone it shows one path from each start, and a policy that
+/// - A pendulum: the expert under noise of deviation 1 (half the greatest torque). Alone it shows one path from each start, and a policy that
 ///   strays finds nothing to return by.
 /// - A task that ends once it is solved: a quarter plain demonstrations, a quarter under noise, and half under noise
 ///   from wide starts. Plain demonstrations visit neither the walls nor what a learner's mistakes lead to.
@@ -42,7 +42,7 @@ pub fn default_mixture(spec: &Spec, frames: usize) -> Vec<Part<'static>> {
     let noise = spec.high.iter().copied().fold(0.0, f64::max);
     let noisy = Options { noise, noise_varies: true, ..whole.clone() };
     let parts = if spec.name.starts_with("pendulum") {
-        vec![(Options { noise: 0.5, ..whole }, 4)]
+        vec![(Options { noise: 1.0, ..whole }, 4)]
     } else if spec.ends {
         let wide = Options { start: Start::Wide, ..noisy.clone() };
         vec![(plain, 1), (noisy, 1), (wide, 2)]

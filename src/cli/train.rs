@@ -11,7 +11,7 @@ use clap::ArgAction;
 use serde_json::json;
 
 use super::common::{DeviceArgs, note};
-use crate::data::Dataset;
+use crate::data::{Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
 use crate::policy::{Config, Normalizer, Policy, RunDir, Stats};
@@ -88,6 +88,9 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         keep_first(&mut dataset, episodes)?;
     }
     let env = recipe.env.clone().or_else(|| dataset.info.robot_type.clone());
+    for (key, feature) in recipe.config.states() {
+        check_width(&dataset, key, feature.shape[0])?;
+    }
     // A policy that goes on learning keeps the units it learnt in.
     let stats = match &recipe.stats {
         Some(stats) => stats.clone(),

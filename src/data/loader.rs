@@ -131,7 +131,11 @@ impl Loader {
     }
 }
 
-fn check_width(dataset: &Dataset, key: &str, configured: usize) -> Result<()> {
+/// Checks that a vector of a dataset is as wide as a policy is configured for.
+///
+/// # Errors
+/// If it is missing or of another width.
+pub fn check_width(dataset: &Dataset, key: &str, configured: usize) -> Result<()> {
     let width = dataset.vectors(key)?.0;
     if width != configured {
         return Err(Error::input(format!(

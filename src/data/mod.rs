@@ -41,7 +41,7 @@ pub use {
     dataset::Dataset,
     episodes::Episode,
     info::Info,
-    loader::{Batch, Loader},
+    loader::{Batch, Loader, check_width},
     overview::Overview,
     split::{Sampler, Split, split_episodes},
     window::{Padding, Windows},

@@ -4,11 +4,29 @@ use super::{Pretrained, resolve};
 use crate::{Error, Result};
 
 /// Names of the policies inside the binary.
-pub const BUILT_IN: &[&str] = &["pursuit"];
+pub const BUILT_IN: &[&str] = &["pursuit", "pendulum"];
 
-/// A file of `weights/pursuit` with its name.
-macro_rules! pursuit {
-    ($($name:literal),*) => { [$(($name, include_bytes!(concat!("../../weights/pursuit/", $name)).as_slice())),*] };
+/// The files of a policy in `weights/`, each with its name.
+macro_rules! files {
+    ($policy:literal) => {
+        files!(
+            $policy, "config.json", "model.safetensors", "policy_preprocessor.json",
+            "policy_preprocessor_step_3_normalizer_processor.safetensors", "policy_postprocessor.json",
+            "policy_postprocessor_step_0_unnormalizer_processor.safetensors", "train_config.json"
+        )
+    };
+    ($policy:literal, $($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../../weights/", $policy, "/", $name)).as_slice())),*]
+    };
+}
+
+/// The files of a built-in policy; none for another name.
+fn built_in(name: &str) -> Option<[(&'static str, &'static [u8]); 7]> {
+    match name {
+        "pursuit" => Some(files!("pursuit")),
+        "pendulum" => Some(files!("pendulum")),
+        _ => None,
+    }
 }
 
 /// The policy that a name means: a built-in one, or a pretrained_model, checkpoint or run folder. A built-in name
@@ -18,17 +36,8 @@ macro_rules! pursuit {
 /// # Errors
 /// If there is neither; the sentence says what there is. If a file is missing or damaged.
 pub fn resolve_policy(name_or_path: &str) -> Result<Pretrained> {
-    if name_or_path == "pursuit" {
-        let files = pursuit![
-            "config.json",
-            "model.safetensors",
-            "policy_preprocessor.json",
-            "policy_preprocessor_step_3_normalizer_processor.safetensors",
-            "policy_postprocessor.json",
-            "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
-            "train_config.json"
-        ];
-        return Pretrained::from_bytes("built-in policy pursuit", &files);
+    if let Some(files) = built_in(name_or_path) {
+        return Pretrained::from_bytes(&format!("built-in policy {name_or_path}"), &files);
     }
     let found = resolve(name_or_path).map_err(|e| {
         Error::input(format!("unknown policy `{name_or_path}`: built in are {}; {e}", BUILT_IN.join(", ")))
@@ -81,7 +90,7 @@ mod tests {
         let error = resolve_policy("nobody").expect_err("neither name nor folder");
         let told = error.to_string();
         assert!(
-            told.starts_with("unknown policy `nobody`: built in are pursuit; nobody is no folder"),
+            told.starts_with("unknown policy `nobody`: built in are pursuit, pendulum; nobody is no folder"),
             "{told}"
         );
         assert_eq!(error.exit_code(), 2);

@@ -126,7 +126,7 @@ impl Family {
                 "hidden_dim": sizes.hidden_dim,
                 "num_layers": sizes.num_layers,
                 "activation": activation_name(sizes.activation),
-                "time_features": time_features_json(sizes.time_features, sizes.time_dim),
+                "time_features": sizes.time_features_json(),
             }),
         };
         match json {
@@ -199,6 +199,21 @@ impl VelocityMlpConfig {
         };
         let activation = activation_named(&activation)?;
         Ok(Self { layout, hidden_dim, num_layers, activation, time_features, time_dim })
+    }
+
+    /// A width that follows from the hidden layers' is not written: it goes on following them.
+    fn time_features_json(&self) -> Value {
+        let dim = self.time_dim;
+        match self.time_features {
+            TimeFeatures::Harmonics => json!({"kind": "harmonics", "dim": dim}),
+            TimeFeatures::Sinusoid { max_period } if dim == self.hidden_dim => {
+                json!({"kind": "sinusoid", "max_period": max_period})
+            }
+            TimeFeatures::Sinusoid { max_period } => {
+                json!({"kind": "sinusoid", "dim": dim, "max_period": max_period})
+            }
+            _ => json!({"kind": "pow2", "dim": dim}),
+        }
     }
 
     fn check(&self, config: &Config) -> Result<()> {
@@ -282,14 +297,4 @@ fn time_features(value: Value, hidden_dim: usize) -> Result<(TimeFeatures, usize
     let dim = fields.or("dim", dim)?;
     fields.finish(&[])?;
     Ok((features, dim))
-}
-
-fn time_features_json(features: TimeFeatures, dim: usize) -> Value {
-    match features {
-        TimeFeatures::Harmonics => json!({"kind": "harmonics", "dim": dim}),
-        TimeFeatures::Sinusoid { max_period } => {
-            json!({"kind": "sinusoid", "dim": dim, "max_period": max_period})
-        }
-        _ => json!({"kind": "pow2", "dim": dim}),
-    }
 }
