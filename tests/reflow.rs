@@ -1,4 +1,4 @@
-//! `flowgpu train --reflow-from`: straighter paths, as a user gets them.
+//! `flowgpu train --reflow-from` and `--learning-curve`, and pictures of a pendulum, as a user gets them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -114,6 +114,8 @@ fn misuse_is_one_clear_sentence() {
             "the data set has 10 episodes, use 1 to 10",
         ),
         (vec!["--preset", "pendulum", "--dataset-episodes", "0"], "use 1 to 10"),
+        (vec!["--preset", "pendulum", "--learning-curve", "5,2"], "numbers of episodes that rise"),
+        (vec!["--preset", "pendulum", "--learning-curve", "0,2"], "numbers of episodes that rise"),
     ] {
         let to = ["train", "--device", "cpu", "--dataset-root", text(&DESK.data), "--output-dir", text(&run)];
         let output = flowgpu(&[&to[..], &more].concat()).output().expect("starts");
@@ -121,6 +123,42 @@ fn misuse_is_one_clear_sentence() {
         assert!(stderr(&output).contains(sentence), "{more:?}: {}", stderr(&output));
         assert!(!stderr(&output).contains("panicked"), "{more:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn a_learning_curve_has_a_policy_for_every_number_of_episodes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    let small =
+        ["train", "--preset", "pendulum", "--set", "hidden_dim=8", "--steps", "20", "--device", "cpu"];
+    let to = ["--dataset-root", text(&DESK.data), "--output-dir", text(&run)];
+    let told = good(&[&small[..], &to, &["--learning-curve", "2,10"]].concat());
+    assert!(
+        told.contains("400 frames in 2 episodes") && told.contains("2000 frames in 10 episodes"),
+        "{told}"
+    );
+    let json = std::fs::read_to_string(run.join("learning_curve.json")).expect("written");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    for (point, episodes) in [(0, 2), (1, 10)] {
+        let point = &json["points"][point];
+        assert_eq!(point["demonstrations"], episodes);
+        let [low, mean, high] =
+            ["low", "mean", "high"].map(|key| point["return"][key].as_f64().expect("a number"));
+        assert!(low < mean && mean < high && high < 0.0, "{point}");
+        assert!(run.join(format!("episodes-{episodes}/checkpoints/last")).exists());
+    }
+    assert!(json["expert"].as_f64().is_some_and(|total| (total + 142.7).abs() < 0.1), "{json}");
+    assert!(run.join("learning_curve.png").is_file());
+    let many = folder.path().join("many");
+    let to = ["--dataset-root", text(&DESK.data), "--output-dir", text(&many)];
+    let output =
+        flowgpu(&[&small[..], &to, &["--learning-curve", "2,11"]].concat()).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--learning-curve 11: the data set has 10 episodes"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub fn run(args: &Args, numbers: &[usize]) -> Result<()> {
         ));
     }
     let (recipe, run_dir) = fresh(args)?;
+    check_enough(&recipe, numbers)?;
     let environment = sim::make(&environment_of(&recipe)?)?;
     let device = args.device.open()?;
     let options = Options { episodes: EPISODES, seed: SEED, ..Options::default() };
@@ -47,6 +48,16 @@ pub fn run(args: &Args, numbers: &[usize]) -> Result<()> {
     }
     let objective = json!(recipe.config.objective);
     show(run_dir.root(), objective.as_str().unwrap_or_default(), &reports, &expert)
+}
+
+/// Checks that there are as many episodes as the last number says, before the first training.
+fn check_enough(recipe: &Recipe, numbers: &[usize]) -> Result<()> {
+    let counts = recipe.roots.iter().map(|root| Ok(Info::read(root)?.total_episodes));
+    let (all, most) = (counts.sum::<Result<usize>>()?, numbers.last().copied().unwrap_or(0));
+    if most > all {
+        return Err(Error::input(format!("--learning-curve {most}: the data set has {all} episodes")));
+    }
+    Ok(())
 }
 
 /// The environment that the data is of.
