@@ -8,6 +8,7 @@ use super::recipe::{Recipe, fresh};
 use super::{Args, train};
 use crate::cli::common::{note, table, write_file};
 use crate::data::Info;
+use crate::eval::intervals::paired;
 use crate::eval::{Estimate, Options, Report, evaluate, evaluate_driver, headline};
 use crate::graph::Device;
 use crate::policy::{Policy, RunDir};
@@ -19,6 +20,8 @@ use crate::{Error, Result};
 const EPISODES: usize = 100;
 /// First seed of an evaluation: no recording's, nor one that checkpoints are chosen by.
 const SEED: u64 = 200;
+/// Seed of the intervals of differences.
+const RESAMPLING: u64 = 0;
 
 /// Trains a policy on each number of episodes, each in a folder of its own and with the same settings, evaluates all on
 /// the same resets, and draws the environment's first metric beside the expert's. Episodes held out for validation
@@ -84,23 +87,27 @@ fn show(root: &Path, method: &str, reports: &[(usize, Report)], expert: &Report)
     let metric = headline(expert.environment)[0];
     let missing = || Error::failure(format!("{} has no metric {metric}", expert.environment));
     let reference = expert.mean(metric).ok_or_else(missing)?;
-    let measured = reports.iter().map(|(n, report)| Ok((*n, report.estimate(metric).ok_or_else(missing)?)));
-    let measured: Vec<(usize, Estimate)> = measured.collect::<Result<_>>()?;
+    let measured = reports.iter().map(|(episodes, report)| {
+        let difference = paired(&report.values(metric), &expert.values(metric), RESAMPLING)?;
+        Ok((*episodes, report.estimate(metric).ok_or_else(missing)?, difference))
+    });
+    let measured: Vec<(usize, Estimate, Estimate)> = measured.collect::<Result<_>>()?;
     let name = metric.replace('_', " ");
-    let mut rows = vec![["demonstrations".to_owned(), name.clone(), "95 % interval".to_owned()]];
-    rows.extend(measured.iter().map(|(episodes, Estimate { value, low, high })| {
-        [episodes.to_string(), format!("{value:.1}"), format!("{low:.1} to {high:.1}")]
-    }));
+    let interval = |Estimate { value, low, high }: &Estimate| format!("{value:.1} ({low:.1} to {high:.1})");
+    let mut rows = vec![["demonstrations", &name, "less the expert's"].map(str::to_owned)];
+    rows.extend(measured.iter().map(|(n, mean, less)| [n.to_string(), interval(mean), interval(less)]));
     rows.push(["expert".to_owned(), format!("{reference:.1}"), String::new()]);
     print!("{}", table(&rows));
+    println!("with 95 % intervals, {EPISODES} episodes from seed {SEED}");
 
-    let points = measured.iter().map(|&(episodes, estimate)| (episodes as f64, estimate)).collect();
+    let points = measured.iter().map(|&(episodes, mean, _)| (episodes as f64, mean)).collect();
     let series = [SweepSeries { name: method.to_owned(), points }];
     let title = format!("{}: {name} over demonstrations", expert.environment);
     let image = learning_curve(&title, &name, &series, Some(("expert", reference)))?;
     write_file(&root.join("learning_curve.png"), &image.to_png()?)?;
-    let points =
-        measured.iter().map(|(episodes, estimate)| json!({"demonstrations": episodes, metric: estimate}));
+    let points = measured.iter().map(
+        |(episodes, mean, less)| json!({"demonstrations": episodes, metric: mean, "less_the_experts": less}),
+    );
     let json = json!({
         "env": expert.environment,
         "method": method,
