@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::described;
 use crate::cli::common::note;
 use crate::eval::metrics::measure;
 use crate::eval::{self, Options, Report, Row, Table, headline};
@@ -59,8 +60,7 @@ pub fn write_sweep(file: &Path, environment: &dyn Environment, table: &Table) ->
     };
     let metric = headline(table.environment)[0];
     let reference = expert.mean(metric).map(|level| ("expert", level));
-    let Options { episodes, seed, .. } = table.options;
-    let title = format!("{}, {episodes} episodes from seed {seed}", table.environment);
+    let title = format!("{}, {}", table.environment, described(&table.options));
     let label = format!("{}, 95 % interval", metric.replace('_', " "));
     write(file, &sweep(&title, &label, &series(table, metric), reference)?.to_png()?)?;
     note(format!("wrote {}", file.display()));
