@@ -122,3 +122,28 @@ fn misuse_is_one_clear_sentence() {
         assert!(!stderr(&output).contains("panicked"), "{more:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn pictures_are_drawn_of_a_pendulums_recording_and_policy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [episode, ways, field] = ["episode", "ways", "field"].map(|name| folder.path().join(name));
+    let data = folder.path().join("data");
+    let plot = ["--plot", text(&episode)];
+    good(
+        &[&["collect", "--env", "pendulum", "--episodes", "1", "--output-dir", text(&data)], &plot[..]]
+            .concat(),
+    );
+    let pictures = ["--plot", text(&ways), "--field", text(&field)];
+    good(&[&["sample", "--device", "cpu", "--policy", text(&DESK.teacher)], &pictures[..]].concat());
+    for (file, wide) in [(&episode, 900), (&ways, 900), (&field, 1074)] {
+        let image = flowgpu::image::Image::from_png(&std::fs::read(file).expect("written")).expect("a PNG");
+        assert_eq!(image.width, wide, "{}", file.display());
+    }
+    let output = flowgpu(&["sample", "--device", "cpu", "--field", text(&field)]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--field draws policies of environment pendulum"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,10 +1,12 @@
 //! `flowgpu collect`.
 
+mod plot;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::common::{DeviceArgs, note};
+use super::common::{DeviceArgs, note, write_file};
 use super::recording::{Part, check_unused, default_mixture, record_dataset};
 use crate::policy::{Noise, Policy, resolve_policy};
 use crate::sim::record::{self, Labels, Options};
@@ -62,6 +64,9 @@ pub struct Args {
         conflicts_with_all = ["episodes", "policy", "execution_noise", "start", "max_steps"]
     )]
     mixture: Option<Mixture>,
+    /// Draws the first episode as a PNG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -101,7 +106,10 @@ pub fn run(args: Args) -> Result<()> {
         summary.bytes as f64 / 1e6,
         root.display()
     );
-    Ok(())
+    match &args.plot {
+        Some(file) => write_file(file, &plot::first_episode(environment.spec(), &root)?.to_png()?),
+        None => Ok(()),
+    }
 }
 
 impl Args {

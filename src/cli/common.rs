@@ -1,9 +1,10 @@
 //! What subcommands share: spellings of flags, the choice of a device, notes on stderr.
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use crate::Result;
 use crate::graph::{Device, Program};
+use crate::{Error, Result};
 
 /// The arguments with LeRobot's spellings of flags (`--policy.path`, `--batch_size`) turned into ours
 /// (`--policy-path`, `--batch-size`). Values are left alone.
@@ -51,6 +52,17 @@ impl DeviceArgs {
 /// A line for a person; results go to stdout, everything else goes here.
 pub fn note(line: impl AsRef<str>) {
     eprintln!("{}", line.as_ref());
+}
+
+/// Writes a file that was asked for, and says so.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
+    let written = std::fs::write(file, bytes);
+    written.map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))?;
+    note(format!("wrote {}", file.display()));
+    Ok(())
 }
 
 /// Prints where a program's time goes, the largest share first.

@@ -2,17 +2,18 @@
 
 mod inputs;
 mod latency;
+mod pictures;
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::common::{DeviceArgs, note, print_profile};
+use super::common::{DeviceArgs, note, print_profile, write_file};
 use super::sampling::SamplingArgs;
 use crate::flow::Solver;
+use crate::image::Image;
 use crate::policy::tensors::to_safetensors;
 use crate::policy::{Chunk, Config, Noise, Objective, Policy, Usage, resolve_policy};
 use crate::report::path::{SolverPath, noise_to_action};
@@ -61,9 +62,12 @@ pub struct Args {
     /// Writes `actions` and `actions_normalized` [B, H, A] as .safetensors or .json
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Draws the way from noise to action as a PNG
+    /// Draws the way from noise to action as a PNG; of a policy whose chunks have one action, 64 ways
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Draws the velocity over flow time and torque of a policy for the pendulum, at three poses, as a PNG
+    #[arg(long, value_name = "FILE")]
+    field: Option<PathBuf>,
     /// Measures N more runs and prints how their times spread: with one observation, what a control loop waits for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     repeat: Option<u32>,
@@ -145,13 +149,18 @@ pub fn run(args: Args) -> Result<()> {
         policy.last_program().map_or(Ok(()), print_profile)?;
     }
     if let Some((file, format)) = out {
-        write(file, &format.encode(&chunk, &noise, &shape)?)?;
+        write_file(file, &format.encode(&chunk, &noise, &shape)?)?;
     }
     if let Some(file) = &args.plot {
-        let path = policy.predict_path(&observations, &noise)?;
-        write(file, &plot(&policy, &path, &inputs.names)?)?;
+        let image = if pictures::is_single(&policy, &inputs) {
+            pictures::ways(&mut policy, &inputs, args.seed)?
+        } else {
+            let path = policy.predict_path(&observations, &noise)?;
+            plot(&policy, &path, &inputs.names)?
+        };
+        write_file(file, &image.to_png()?)?;
     }
-    Ok(())
+    args.field.as_ref().map_or(Ok(()), |file| write_file(file, &pictures::field(&mut policy)?.to_png()?))
 }
 
 impl Args {
@@ -227,8 +236,8 @@ fn print(name: &str, policy: &Policy, inputs: &Inputs, chunk: &Chunk, evaluation
     }
 }
 
-/// The first sample's path as a PNG.
-fn plot(policy: &Policy, path: &[Vec<f32>], names: &[String]) -> Result<Vec<u8>> {
+/// The first sample's path.
+fn plot(policy: &Policy, path: &[Vec<f32>], names: &[String]) -> Result<Image> {
     let config = policy.config();
     let (slots, dim) = (config.chunk_size, config.action().1);
     let values: Vec<f32> = path.iter().flat_map(|point| &point[..slots * dim]).copied().collect();
@@ -242,13 +251,7 @@ fn plot(policy: &Policy, path: &[Vec<f32>], names: &[String]) -> Result<Vec<u8>>
         _ => format!("From zero to action, passes: {}", path.len() - 1),
     };
     let path = SolverPath { values: &values, slots, dim, names: &names, low: &low, high: &high };
-    noise_to_action(&title, &path)?.to_png()
-}
-
-fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))?;
-    note(format!("wrote {}", file.display()));
-    Ok(())
+    noise_to_action(&title, &path)
 }
 
 fn milliseconds(start: Instant) -> f64 {

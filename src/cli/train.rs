@@ -1,5 +1,6 @@
 //! `flowgpu train`: a preset or a checkpoint, a data set, settings; a run folder comes out.
 
+mod curve;
 mod features;
 mod recipe;
 mod reflow;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::common::{DeviceArgs, note};
+use super::common::{DeviceArgs, note, write_file};
 use crate::data::{Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
@@ -44,6 +45,10 @@ pub struct Args {
     /// Takes the first N episodes of the data set only
     #[arg(long, value_name = "N")]
     dataset_episodes: Option<usize>,
+    /// Trains a policy for each number of episodes, the data set's first ones, evaluates each in closed loop, and draws
+    /// learning_curve.png: as 10,50,100,200
+    #[arg(long, value_name = "N1,N2,..", value_delimiter = ',', conflicts_with_all = ["dataset_episodes", "profile"])]
+    learning_curve: Option<Vec<usize>>,
     /// Family the configuration must be of
     #[arg(long)]
     policy_type: Option<String>,
@@ -74,12 +79,19 @@ pub struct Args {
 /// # Errors
 /// If a setting, the configuration or the data set is of no use, or the work fails.
 pub fn run(args: Args) -> Result<()> {
+    if let Some(numbers) = &args.learning_curve {
+        return curve::run(&args, numbers);
+    }
     let (recipe, run_dir) = if args.resume { resumed(&args)? } else { fresh(&args)? };
     let device = args.device.open()?;
-    train(&args, recipe, &run_dir, &device)
+    if let Some(checkpoint) = train(&args, recipe, &run_dir, &device)? {
+        println!("{}", checkpoint.display());
+    }
+    Ok(())
 }
 
-fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> Result<()> {
+/// Trains into a folder; the last checkpoint, or nothing where a step was only profiled.
+fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> Result<Option<PathBuf>> {
     let mut dataset = Dataset::open_all(&recipe.roots)?;
     for warning in &dataset.warnings {
         note(format!("warning: {warning}"));
@@ -143,7 +155,8 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         run_dir.root().display()
     ));
     if args.profile {
-        return profile(&mut trainer);
+        profile(&mut trainer)?;
+        return Ok(None);
     }
     let mut evaluate = |trainer: &Trainer| in_closed_loop(trainer, env.as_deref());
     let with = Run {
@@ -159,8 +172,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         train::append_metrics(run_dir, &json!({"step": trainer.done(), "reflow": gained}))?;
     }
     draw_losses(run_dir, &outcome)?;
-    println!("{}", outcome.checkpoint.display());
-    Ok(())
+    Ok(Some(outcome.checkpoint))
 }
 
 /// First seed of the evaluations while training: neither a recording's nor those that results are quoted for.
@@ -227,8 +239,5 @@ fn draw_losses(run_dir: &RunDir, outcome: &Outcome) -> Result<()> {
     };
     let series = [series("training", &outcome.losses), series("validation", &outcome.validations)];
     let image = curves("Loss", "optimizer step", "loss", Scale::Linear, &series)?;
-    let path = run_dir.root().join("loss.png");
-    std::fs::write(&path, image.to_png()?).map_err(|e| Error::failure(format!("{}: {e}", path.display())))?;
-    note(format!("loss curve: {}", path.display()));
-    Ok(())
+    write_file(&run_dir.root().join("loss.png"), &image.to_png()?)
 }

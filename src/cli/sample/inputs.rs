@@ -25,6 +25,8 @@ pub struct Inputs {
     pub seen: Kept,
     /// What to call the components of an action; none where nobody says.
     pub names: Vec<String>,
+    /// What the task's expert does, in the robot's units; nothing where there is none to ask.
+    pub expert: Vec<f64>,
 }
 
 /// What an environment shows at the start of the episode of `seed`.
@@ -47,7 +49,8 @@ pub fn from_environment(policy: &Policy, name: &str, seed: u64) -> Result<Inputs
     let images: &[u8] = if camera(config).is_some() { &observation.image } else { &[] };
     let step = Observations { images: Images::Bytes(images), state: &state };
     let names = spec.action.names.iter().map(|&name| name.to_owned()).collect();
-    Ok(Inputs { batch: 1, seen: Kept::repeated(step, config.n_obs_steps), names })
+    let expert = environment.expert_action();
+    Ok(Inputs { batch: 1, seen: Kept::repeated(step, config.n_obs_steps), names, expert })
 }
 
 /// What was seen at a frame of a dataset, and before.
@@ -92,7 +95,7 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
             state.extend_from_slice(&values[frame * width..][..width]);
         }
     }
-    Ok(Inputs { batch: 1, seen: Kept { images, state }, names: Vec::new() })
+    Ok(Inputs { batch: 1, seen: Kept { images, state }, names: Vec::new(), expert: Vec::new() })
 }
 
 /// A safetensors file: for each input feature `<key>`, [B, ..] of the feature's shape, or [B, T, ..] for a policy that
@@ -128,7 +131,7 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
     let batch = batch.unwrap_or(0);
     let row = |r: usize| states.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
     let state = (0..batch * frames).flat_map(row).copied().collect();
-    Ok(Inputs { batch, seen: Kept { images, state }, names: Vec::new() })
+    Ok(Inputs { batch, seen: Kept { images, state }, names: Vec::new(), expert: Vec::new() })
 }
 
 /// A tensor of B samples.

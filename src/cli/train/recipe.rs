@@ -22,6 +22,7 @@ const DEFAULT: &str = "pursuit";
 const FRAMES: usize = 20_000;
 
 /// What a run is made from, new or resumed.
+#[derive(Clone)]
 pub struct Recipe {
     pub config: Config,
     pub settings: TrainConfig,
@@ -73,10 +74,15 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
     }
     let settings = args.settings.over(TrainConfig::of_preset(preset.name));
     settings.check()?;
-    let roots =
-        if args.dataset_root.is_empty() { vec![default_dataset(preset)?] } else { args.dataset_root.clone() };
+    let most = args.learning_curve.iter().flatten().max().copied();
+    let roots = if args.dataset_root.is_empty() {
+        vec![default_dataset(preset, most)?]
+    } else {
+        args.dataset_root.clone()
+    };
     let run_dir = match &args.output_dir {
         Some(root) => RunDir::create(root)?,
+        None if args.learning_curve.is_some() => next_free(&format!("{}-learning-curve", preset.name))?,
         None if reflow.is_some() => next_free(&format!("{}-reflow", preset.name))?,
         None => next_free(preset.name)?,
     };
@@ -149,8 +155,9 @@ fn overridden(config: &Config, overrides: &[String]) -> Result<Config> {
     Config::parse(&json.to_string())
 }
 
-/// Where a preset's data is recorded, and looked for, unless the user says otherwise.
-fn default_dataset(preset: &Preset) -> Result<PathBuf> {
+/// Where a preset's data is recorded, and looked for, unless the user says otherwise. Where more
+/// episodes are wanted than it is sure to have, there is one of its own.
+fn default_dataset(preset: &Preset, episodes: Option<usize>) -> Result<PathBuf> {
     let Some(env) = preset.env else {
         return Err(Error::input(format!(
             "preset `{}` is for your own data: give --dataset-root",
@@ -160,19 +167,26 @@ fn default_dataset(preset: &Preset) -> Result<PathBuf> {
     let environment = sim::make(env)?;
     // A seed's own recipe learns from its own expert.
     let published = preset.name == "pendulum-seed";
-    let root: PathBuf = ["outputs", "data", if published { preset.name } else { env }].iter().collect();
+    let name = if published { preset.name } else { env };
+    let (name, frames) = match episodes {
+        Some(n) if n * environment.spec().horizon > FRAMES => {
+            (format!("{name}-{n}-episodes"), n * environment.spec().horizon)
+        }
+        _ => (name.to_owned(), FRAMES),
+    };
+    let root: PathBuf = ["outputs", "data", &name].iter().collect();
     if !root.join("meta/info.json").is_file() {
-        note(format!("recording {FRAMES} frames of {env} to {}", root.display()));
+        note(format!("recording {frames} frames of {env} to {}", root.display()));
         let parts = if published {
             let options = record::Options {
-                max_frames: Some(FRAMES),
+                max_frames: Some(frames),
                 max_steps: environment.spec().horizon,
                 labels: Labels::SeedExpert,
                 ..record::Options::default()
             };
             vec![Part { options, driver: Scripted::SeedExpert.driver() }]
         } else {
-            recording::default_mixture(environment.spec(), FRAMES)
+            recording::default_mixture(environment.spec(), frames)
         };
         recording::record_dataset(&root, environment.as_ref(), parts, 0)?;
     }

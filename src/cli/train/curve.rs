@@ -1,0 +1,102 @@
+//! `flowgpu train --learning-curve`: how many demonstrations a policy needs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::recipe::{Recipe, fresh};
+use super::{Args, train};
+use crate::cli::common::{note, table, write_file};
+use crate::data::Info;
+use crate::eval::{Estimate, Options, Report, evaluate, evaluate_driver, headline};
+use crate::graph::Device;
+use crate::policy::{Policy, RunDir};
+use crate::report::sweep::{SweepSeries, learning_curve};
+use crate::sim::{self, Scripted};
+use crate::{Error, Result};
+
+/// Episodes of an evaluation.
+const EPISODES: usize = 100;
+/// First seed of an evaluation: no recording's, nor one that checkpoints are chosen by.
+const SEED: u64 = 200;
+
+/// Trains a policy on each number of episodes, each in a folder of its own and with the same settings, evaluates all on
+/// the same resets, and draws the environment's first metric beside the expert's. Episodes held out for validation
+/// count: they had to be recorded too.
+///
+/// # Errors
+/// If a number is 0 or given twice, there are not so many episodes, the environment is unknown, or the work fails.
+pub fn run(args: &Args, numbers: &[usize]) -> Result<()> {
+    let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    if args.resume || !ascending || numbers.first().is_none_or(|&first| first == 0) {
+        return Err(Error::input(
+            "--learning-curve is for new runs: give it numbers of episodes that rise, as 10,50,100,200",
+        ));
+    }
+    let (recipe, run_dir) = fresh(args)?;
+    let environment = sim::make(&environment_of(&recipe)?)?;
+    let device = args.device.open()?;
+    let options = Options { episodes: EPISODES, seed: SEED, ..Options::default() };
+    let expert = evaluate_driver(environment.as_ref(), &mut *Scripted::Expert.driver(), options)?;
+    let mut reports = Vec::new();
+    for &episodes in numbers {
+        note(format!("learning from {episodes} episodes"));
+        let checkpoint = learn(args, &recipe, run_dir.root(), episodes, &device)?;
+        let mut policy = Policy::from_pretrained(&checkpoint, &device)?;
+        reports.push((episodes, evaluate(environment.as_ref(), &mut policy, options)?));
+    }
+    let objective = json!(recipe.config.objective);
+    show(run_dir.root(), objective.as_str().unwrap_or_default(), &reports, &expert)
+}
+
+/// The environment that the data is of.
+fn environment_of(recipe: &Recipe) -> Result<String> {
+    let root = recipe.roots.first().ok_or_else(|| Error::input("no dataset folder was given"))?;
+    let name = match &recipe.env {
+        Some(name) => Some(name.clone()),
+        None => Info::read(root)?.robot_type,
+    };
+    name.ok_or_else(|| {
+        Error::input("--learning-curve needs an environment, and the data set names none: give --env")
+    })
+}
+
+/// Trains on the first so many episodes; the checkpoint.
+fn learn(args: &Args, recipe: &Recipe, root: &Path, episodes: usize, device: &Device) -> Result<PathBuf> {
+    let run_dir = RunDir::create(root.join(format!("episodes-{episodes}")))?;
+    let recipe = Recipe { episodes: Some(episodes), ..recipe.clone() };
+    train(args, recipe, &run_dir, device)?.ok_or_else(|| Error::failure("the training left no checkpoint"))
+}
+
+/// Prints the table, and writes `learning_curve.png` and `learning_curve.json` into the run's folder.
+fn show(root: &Path, method: &str, reports: &[(usize, Report)], expert: &Report) -> Result<()> {
+    let metric = headline(expert.environment)[0];
+    let missing = || Error::failure(format!("{} has no metric {metric}", expert.environment));
+    let reference = expert.mean(metric).ok_or_else(missing)?;
+    let measured = reports.iter().map(|(n, report)| Ok((*n, report.estimate(metric).ok_or_else(missing)?)));
+    let measured: Vec<(usize, Estimate)> = measured.collect::<Result<_>>()?;
+    let name = metric.replace('_', " ");
+    let mut rows = vec![["demonstrations".to_owned(), name.clone(), "95 % interval".to_owned()]];
+    rows.extend(measured.iter().map(|(episodes, Estimate { value, low, high })| {
+        [episodes.to_string(), format!("{value:.1}"), format!("{low:.1} to {high:.1}")]
+    }));
+    rows.push(["expert".to_owned(), format!("{reference:.1}"), String::new()]);
+    print!("{}", table(&rows));
+
+    let points = measured.iter().map(|&(episodes, estimate)| (episodes as f64, estimate)).collect();
+    let series = [SweepSeries { name: method.to_owned(), points }];
+    let title = format!("{}: {name} over demonstrations", expert.environment);
+    let image = learning_curve(&title, &name, &series, Some(("expert", reference)))?;
+    write_file(&root.join("learning_curve.png"), &image.to_png()?)?;
+    let points =
+        measured.iter().map(|(episodes, estimate)| json!({"demonstrations": episodes, metric: estimate}));
+    let json = json!({
+        "env": expert.environment,
+        "method": method,
+        "episodes": EPISODES,
+        "seed": SEED,
+        "points": points.collect::<Vec<_>>(),
+        "expert": reference,
+    });
+    write_file(&root.join("learning_curve.json"), format!("{json:#}\n").as_bytes())
+}
