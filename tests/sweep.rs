@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use flowgpu::policy::presets::preset;
 use flowgpu::policy::{Config, Network, Parts, Stats, save_pretrained};
+use flowgpu::sim::KNOWN;
 use serde_json::{Value, json};
 
 fn flowgpu(arguments: &[&str]) -> Output {
@@ -158,16 +159,16 @@ fn policies_are_compared_pair_by_pair_and_objectives_without_a_flow_once() {
 }
 
 #[test]
-fn an_episode_is_drawn_beside_the_experts() {
+fn an_episode_is_drawn_beside_the_experts_in_every_environment() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (env, name) in
-        [("pendulum", policy("flow")), ("pendulum", "expert".to_owned()), ("pursuit", "noop".to_owned())]
-    {
-        let file = folder.path().join("episode.png");
-        let plot = ["--policy", &name, "--episodes", "2", "--plot", file.to_str().expect("UTF-8")];
+    let file = folder.path().join("episode.png");
+    let flow = policy("flow");
+    let others = KNOWN.map(|env| (env, "noop"));
+    for (env, name) in [("pendulum", flow.as_str()), ("pendulum", "expert")].into_iter().chain(others) {
+        let plot = ["--policy", name, "--episodes", "2", "--plot", file.to_str().expect("UTF-8")];
         told(&[&["eval", "--env", env], &plot[..]].concat());
         assert!(std::fs::read(&file).expect("written").starts_with(b"\x89PNG"), "{env} {name}");
-        std::fs::remove_file(file).expect("it was there");
+        std::fs::remove_file(&file).expect("it was there");
     }
 }
 
@@ -234,6 +235,19 @@ fn a_sample_can_be_timed_and_solved_for_in_every_way() {
 }
 
 #[test]
+fn a_table_can_be_asked_for_in_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sweep.toml");
+    std::fs::write(&file, "[eval]\nsteps = [1, 2]\nsolver = 'euler,midpoint'\nepisodes = 1")
+        .expect("written");
+    let config = ["--config", file.to_str().expect("UTF-8"), "eval", "--env", "pendulum"];
+    let found = json(&config);
+    assert_eq!(found["rows"].as_array().map(Vec::len), Some(4));
+    assert!(found["rows"].as_array().is_some_and(|rows| rows.iter().all(|row| row["policy"] == "pendulum")));
+    assert_eq!(json(&[&config[..], &["--steps", "3"]].concat())["rows"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
 fn exploration_noise_is_the_same_for_the_same_seed() {
     let run = |more: &[&str]| eval(&[&["--policy", "expert"], more].concat());
     let plain = run(&[]);
@@ -243,6 +257,8 @@ fn exploration_noise_is_the_same_for_the_same_seed() {
     assert_eq!(noisy["exploration_noise"], 0.7);
     assert_ne!(noisy["metrics"], plain["metrics"]);
     assert_eq!(run(&["--exploration-noise", "0.7"])["metrics"], noisy["metrics"]);
+    let (table, _) = told(&["eval", "--env", "pendulum", "--policy", "noop", "--exploration-noise", "0.7"]);
+    assert!(table.contains("exploration noise 0.7"), "{table}");
     assert_ne!(run(&["--exploration-noise", "0.7", "--noise-seed", "5"])["metrics"], noisy["metrics"]);
 }
 

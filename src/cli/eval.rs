@@ -138,6 +138,12 @@ impl Args {
     }
 }
 
+/// Which episodes, and what disturbs them.
+fn described(options: &Options) -> String {
+    let noise = options.exploration.map_or(String::new(), |e| format!(", exploration noise {}", e.sigma()));
+    format!("{} episodes from seed {}{noise}", options.episodes, options.seed)
+}
+
 /// Says on stderr how far an evaluation is: in place on a terminal, elsewhere as a line now and then.
 fn progress(name: String) -> impl FnMut(usize, usize) {
     let terminal = io::stderr().is_terminal();
@@ -155,8 +161,7 @@ fn progress(name: String) -> impl FnMut(usize, usize) {
 
 /// A table for people, to the digits of the published one.
 fn print(policy: &str, report: &Report) {
-    let Options { episodes, seed, .. } = report.options;
-    println!("{}, policy {policy}, {episodes} episodes from seed {seed}", report.environment);
+    println!("{}, policy {policy}, {}", report.environment, described(&report.options));
     for (name, Summary { mean, std }) in &report.metrics {
         let numbers = match *name {
             "completed" => format!("{mean:8.3}"),

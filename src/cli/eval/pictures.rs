@@ -1,9 +1,10 @@
 //! What an evaluation leaves for the eye: an animation, an episode over time, a metric over the solver's work.
 
-use std::fs;
 use std::path::Path;
 
-use crate::cli::common::note;
+use super::described;
+use crate::Result;
+use crate::cli::common::write_file;
 use crate::eval::metrics::measure;
 use crate::eval::{self, Options, Report, Row, Table, headline};
 use crate::image::Image;
@@ -11,7 +12,6 @@ use crate::report::gif::animate;
 use crate::report::sweep::{SweepSeries, sweep};
 use crate::report::trace::{Row as Panel, traces};
 use crate::sim::{Environment, Episode, Scripted, Spec};
-use crate::{Error, Result};
 
 /// Panels of action components at most.
 const COMPONENTS: usize = 4;
@@ -24,9 +24,7 @@ const NAME: usize = 36;
 /// If the file cannot be written.
 pub fn write_gif(file: &Path, environment: &dyn Environment, report: &Report) -> Result<()> {
     let clips = eval::clips(environment, report.options.seed, &report.episodes)?;
-    write(file, &animate(&clips, environment.spec().fps)?)?;
-    note(format!("{} episodes: {}", clips.len(), file.display()));
-    Ok(())
+    write_file(file, &animate(&clips, environment.spec().fps)?)
 }
 
 /// The first episode over time, the expert's from the same reset beside it.
@@ -40,9 +38,7 @@ pub fn write_traces(file: &Path, environment: &dyn Environment, name: &str, repo
     if name != "expert" {
         played.extend(expert.episodes.into_iter().map(|episode| ("expert".to_owned(), episode)));
     }
-    write(file, &episode_over_time(environment, report.options.seed, &played)?.to_png()?)?;
-    note(format!("episode {}: {}", report.options.seed, file.display()));
-    Ok(())
+    write_file(file, &episode_over_time(environment, report.options.seed, &played)?.to_png()?)
 }
 
 /// A metric over function evaluations, a line a solver or policy, the expert on the same resets as a dashed one.
@@ -59,12 +55,9 @@ pub fn write_sweep(file: &Path, environment: &dyn Environment, table: &Table) ->
     };
     let metric = headline(table.environment)[0];
     let reference = expert.mean(metric).map(|level| ("expert", level));
-    let Options { episodes, seed, .. } = table.options;
-    let title = format!("{}, {episodes} episodes from seed {seed}", table.environment);
+    let title = format!("{}, {}", table.environment, described(&table.options));
     let label = format!("{}, 95 % interval", metric.replace('_', " "));
-    write(file, &sweep(&title, &label, &series(table, metric), reference)?.to_png()?)?;
-    note(format!("wrote {}", file.display()));
-    Ok(())
+    write_file(file, &sweep(&title, &label, &series(table, metric), reference)?.to_png()?)
 }
 
 /// Rows that have evaluations, a series for every policy with every solver.
@@ -208,8 +201,4 @@ fn short(name: &str) -> String {
     } else {
         format!("…{}", name.chars().skip(len - NAME + 1).collect::<String>())
     }
-}
-
-fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(file, bytes).map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))
 }

@@ -1,7 +1,7 @@
 //! Many settings on equal resets: one table.
 
 use super::actor::Actor;
-use super::{Args, pictures, progress};
+use super::{Args, described, pictures, progress};
 use crate::Result;
 use crate::cli::common::{note, table};
 use crate::eval::{Estimate, Options, Row, Setting, Table, headline};
@@ -21,7 +21,7 @@ pub fn run(
     let mut rows = Vec::new();
     for actor in &mut actors {
         for setting in actor.settings(args) {
-            let name = format!("{}{}", actor.name, described(setting));
+            let name = format!("{}{}", actor.name, solved(setting));
             let report = actor
                 .evaluate(environment, setting, options, &mut progress(format!("{name}: ")))
                 .map_err(|e| e.at(&name))?;
@@ -41,7 +41,7 @@ pub fn run(
 }
 
 /// `, heun, 10 steps` behind a policy's name.
-fn described(setting: Setting) -> String {
+fn solved(setting: Setting) -> String {
     let solver = setting.solver_name().map_or(String::new(), |solver| format!(", {solver}"));
     let steps = setting.steps.map_or(String::new(), |steps| match steps {
         1 => ", 1 step".to_owned(),
@@ -52,8 +52,7 @@ fn described(setting: Setting) -> String {
 
 /// The table for people: the metrics that say most; `--json` has all.
 fn print(found: &Table) {
-    let Options { episodes, seed, .. } = found.options;
-    println!("{}, {episodes} episodes from seed {seed}, 95 % intervals", found.environment);
+    println!("{}, {}, 95 % intervals", found.environment, described(&found.options));
     let [first, second] = headline(found.environment);
     let names = found.rows.iter().map(|row| &row.policy);
     let versus =
@@ -118,10 +117,10 @@ mod tests {
 
     #[test]
     fn a_setting_is_told_as_far_as_there_is_one() {
-        let of = |solver, steps| described(Setting { solver, steps });
+        let of = |solver, steps| solved(Setting { solver, steps });
         assert_eq!(of(Some(Solver::Heun), Some(10)), ", heun, 10 steps");
         assert_eq!(of(Some(Solver::Euler), Some(1)), ", euler, 1 step");
         assert_eq!(of(Some(Solver::Dopri5), None), ", dopri5");
-        assert_eq!(described(Setting::NONE), "");
+        assert_eq!(solved(Setting::NONE), "");
     }
 }
