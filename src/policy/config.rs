@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Family;
+use super::{Family, Unconditional};
 use crate::fields::Fields;
 use crate::flow::FlowConfig;
 use crate::{Error, Result};
@@ -116,17 +116,6 @@ pub enum LossReduction {
     Zeroed,
     /// Everything.
     All,
-}
-
-/// What stands for no observation, in normalised units: the condition of guidance's other branch.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Unconditional {
-    /// Zeros; black pictures.
-    Zeros,
-    /// A learned state, the parameter `unconditional` \[T · S\].
-    Learned,
-    /// This state `[S]`, for every time step.
-    Given(Vec<f32>),
 }
 
 /// A whole configuration.
@@ -305,48 +294,8 @@ impl Config {
     }
 }
 
-impl Unconditional {
-    fn from_json(value: Value) -> Result<Self> {
-        match &value {
-            Value::String(name) if name == "zeros" => Ok(Self::Zeros),
-            Value::String(name) if name == "learned" => Ok(Self::Learned),
-            _ => serde_json::from_value(value.clone()).map(Self::Given).map_err(|_| {
-                Error::input(format!(
-                    "config.json: `unconditional` is {value}: use \"zeros\", \"learned\", or a list of numbers"
-                ))
-            }),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        match self {
-            Self::Zeros => json!("zeros"),
-            Self::Learned => json!("learned"),
-            Self::Given(values) => values.iter().map(|&v| decimal(v)).collect(),
-        }
-    }
-
-    pub(super) fn check(&self, config: &Config) -> Result<()> {
-        let wrong = |what: String| Err(Error::input(format!("`unconditional` {what}")));
-        if *self != Self::Zeros && config.images().next().is_some() {
-            return wrong("of a policy with cameras is \"zeros\": black pictures".to_owned());
-        }
-        match self {
-            Self::Given(values) if values.len() != config.state_dim() => wrong(format!(
-                "has {} values: the state features have {} together",
-                values.len(),
-                config.state_dim()
-            )),
-            Self::Given(values) if values.iter().any(|v| !v.is_finite()) => {
-                wrong("holds a value that is not finite".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Through a decimal, so that 0.1 is saved as 0.1.
-fn decimal(value: f32) -> f64 {
+pub(super) fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_default()
 }
 

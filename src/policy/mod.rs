@@ -5,6 +5,7 @@ mod builtin;
 mod checkpoint;
 mod config;
 mod family;
+mod guidance;
 mod images;
 pub mod manifest;
 mod network;
@@ -27,12 +28,12 @@ pub use builtin::{BUILT_IN, resolve_policy};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
-    Unconditional,
 };
 pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
+pub use guidance::{Guidance, Unconditional};
 pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};
-pub use network::{Branches, Euler, Guidance, Memory, Network, Seen, Time};
+pub use network::{Branches, Euler, Memory, Network, Seen, Time};
 pub use normalize::{EPS, Normalizer};
 pub use observations::{Kept, Observations};
 pub use policy::{Chunk, Policy, Usage};

@@ -2,11 +2,11 @@
 
 use super::patch_decoder::{Layers, PatchDecoder};
 use super::velocity_mlp::{StateMemory, VelocityMlp};
-use super::{Config, Family, Objective, Unconditional};
+use super::{Config, Family, Guidance, Objective, Unconditional};
+use crate::Result;
 use crate::flow::Field;
 use crate::graph::{Graph, Params, Value};
 use crate::kernels::Dtype;
-use crate::{Error, Result};
 
 /// The network of a configuration.
 #[derive(Debug, Clone)]
@@ -78,36 +78,6 @@ pub struct Euler {
     pub from: Value,
     /// Its length.
     pub size: f64,
-}
-
-/// Classifier-free guidance (Ho and Salimans, arXiv 2207.12598): v_u + scale · (v_c − v_u), where v_u sees
-/// `unconditional`. A scale of 1 is no guidance.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Guidance {
-    /// 0 ignores the observation, 1 is the network's own answer, more exaggerates what the observation says.
-    pub scale: f64,
-    /// What the other branch sees.
-    pub unconditional: Unconditional,
-}
-
-impl Guidance {
-    /// Checks that it fits a policy.
-    ///
-    /// # Errors
-    /// If the scale is not a finite number, or what stands for no observation is of another size or was not learned.
-    pub fn check(&self, config: &Config) -> Result<()> {
-        if !self.scale.is_finite() {
-            return Err(Error::input(format!("--guidance-scale is {}: use a finite number", self.scale)));
-        }
-        let learned = config.unconditional == Unconditional::Learned && config.observation_dropout > 0.0;
-        if self.unconditional == Unconditional::Learned && !learned {
-            return Err(Error::input(
-                "this policy has learned nothing that stands for no observation: train it with --set \
-                 unconditional=learned --set observation_dropout=0.1, or use zeros",
-            ));
-        }
-        self.unconditional.check(config)
-    }
 }
 
 impl Network {
