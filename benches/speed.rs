@@ -8,7 +8,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flowgpu::graph::{Bank, Device};
+use flowgpu::graph::{Bank, Device, Program};
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
 use flowgpu::policy::{Images, Network, Observations, Sampler, SamplerShape, presets::preset};
@@ -127,14 +127,13 @@ impl Subject {
 
     fn profile(&mut self, batch: usize) -> Result<()> {
         self.train_step(batch, 1)?;
-        table(&self.step(batch)?.program().profile()?);
-        Ok(())
+        table(self.step(batch)?.program())
     }
 
     fn profile_sample(&mut self, batch: usize) -> Result<()> {
         self.sample(batch)?;
         if let Some((_, sampler)) = self.samplers.iter().find(|(known, _)| *known == batch) {
-            table(&sampler.program().profile()?);
+            table(sampler.program())?;
         }
         Ok(())
     }
@@ -159,21 +158,9 @@ impl Subject {
 }
 
 /// Time per kernel, the largest first.
-fn table(times: &[(&'static str, std::time::Duration)]) {
-    let mut sums: Vec<(&str, f64, usize)> = Vec::new();
-    for (name, time) in times {
-        let milliseconds = time.as_secs_f64() * 1e3;
-        match sums.iter_mut().find(|(known, ..)| known == name) {
-            Some((_, sum, count)) => {
-                *sum += milliseconds;
-                *count += 1;
-            }
-            None => sums.push((name, milliseconds, 1)),
-        }
+fn table(program: &Program) -> Result<()> {
+    for (name, time, count) in program.profile_by_kernel()? {
+        eprintln!("{:9.3} ms {count:5} x {name}", time.as_secs_f64() * 1e3);
     }
-    sums.sort_by(|a, b| b.1.total_cmp(&a.1));
-    for (name, sum, count) in &sums {
-        eprintln!("{sum:9.3} ms {count:5} x {name}");
-    }
-    eprintln!("{:9.3} ms in all", sums.iter().map(|(_, sum, _)| sum).sum::<f64>());
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::graph::{Device, Program};
 use crate::{Error, Result};
@@ -70,17 +71,11 @@ pub fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// If the device cannot measure time.
 pub fn print_profile(program: &Program) -> Result<()> {
-    let mut sums: Vec<(&str, f64, usize)> = Vec::new();
-    for (name, time) in program.profile()? {
-        let milliseconds = time.as_secs_f64() * 1e3;
-        match sums.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, sum, count)) => (*sum, *count) = (*sum + milliseconds, *count + 1),
-            None => sums.push((name, milliseconds, 1)),
-        }
-    }
-    sums.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let total: f64 = sums.iter().map(|(_, sum, _)| sum).sum();
+    let sums = program.profile_by_kernel()?;
+    let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
+    let total: f64 = sums.iter().map(|(_, sum, _)| milliseconds(sum)).sum();
     for (name, sum, count) in &sums {
+        let sum = milliseconds(sum);
         println!("{sum:9.3} ms {:5.1} % {count:5} x {name}", 100.0 * sum / total);
     }
     println!("{total:9.3} ms in all; {} of the launches wait for an earlier one", program.barriers());

@@ -321,6 +321,22 @@ impl Program {
         }
     }
 
+    /// The same, kernel by kernel: the time of all its launches and their number, the largest time first.
+    ///
+    /// # Errors
+    /// As [`Self::profile`].
+    pub fn profile_by_kernel(&self) -> Result<Vec<(&'static str, Duration, usize)>> {
+        let mut sums: Vec<(&str, Duration, usize)> = Vec::new();
+        for (name, time) in self.profile()? {
+            match sums.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + time, *count + 1),
+                None => sums.push((name, time, 1)),
+            }
+        }
+        sums.sort_by_key(|(_, sum, _)| std::cmp::Reverse(*sum));
+        Ok(sums)
+    }
+
     /// Reads a named value.
     ///
     /// # Errors
