@@ -61,7 +61,7 @@ fn paths_become_straighter_and_one_step_is_worth_more() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = folder.path().join("run");
     let told = good(&reflow(&run, &["--steps", "400"]));
-    assert!(told.contains("2000 frames, 50 solver steps each, 0.0 MB in memory"), "{told}");
+    assert!(told.contains("2000 frames, 50 solver steps each (euler), 0.0 MB in memory"), "{told}");
     assert!(told.contains("return, 1 step"), "{told}");
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let last: Value = serde_json::from_str(metrics.lines().last().expect("a line")).expect("JSON");
@@ -96,6 +96,20 @@ fn a_killed_run_makes_the_same_pairs_again() {
 }
 
 #[test]
+fn a_teacher_that_chooses_its_steps_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (teacher, run) = (folder.path().join("teacher"), folder.path().join("run"));
+    let small = ["--preset", "pendulum", "--set", "hidden_dim=8", "--set", "flow.solver=dopri5"];
+    let data = ["--device", "cpu", "--steps", "1", "--dataset-root", text(&DESK.data)];
+    good(&[&["train"], &small[..], &data, &["--output-dir", text(&teacher)]].concat());
+    let from = ["--reflow-from", text(&teacher), "--reflow-steps", "7", "--dataset-episodes", "2"];
+    let told = good(&[&["train"], &from[..], &data, &["--output-dir", text(&run)]].concat());
+    assert!(told.contains("400 frames, dopri5, 0.0 MB"), "{told}");
+    assert!(told.contains("dopri5, chooses its own steps; --reflow-steps"), "{told}");
+    assert!(!told.contains("solver steps each"), "{told}");
+}
+
+#[test]
 fn misuse_is_one_clear_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
     let regression = folder.path().join("regression");
@@ -108,6 +122,18 @@ fn misuse_is_one_clear_sentence() {
         (vec!["--reflow-from", text(&regression)], "its objective is regression, which has no paths"),
         (vec!["--reflow-from", text(&DESK.teacher), "--objective", "mip"], "only objective flow has"),
         (vec!["--reflow-from", "nobody"], "unknown policy `nobody`"),
+        (
+            vec!["--reflow-from", text(&DESK.teacher), "--set", "normalization_mapping.ACTION=MEAN_STD"],
+            "`normalization_mapping.ACTION` is \"MIN_MAX\", not \"MEAN_STD\": leave it out",
+        ),
+        (
+            vec!["--reflow-from", text(&DESK.teacher), "--set", "chunk_size=2"],
+            "`chunk_size` is 1, not 2: leave it out",
+        ),
+        (
+            vec!["--reflow-from", text(&DESK.teacher), "--set", "output_features.action.shape=[2]"],
+            "--set output_features: ",
+        ),
         (vec!["--reflow-from", text(&DESK.teacher), "--reflow-steps", "0"], "0 solver steps"),
         (
             vec!["--preset", "pendulum", "--dataset-episodes", "11"],

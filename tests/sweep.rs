@@ -115,7 +115,7 @@ fn a_list_of_solvers_and_steps_is_one_table_on_equal_resets() {
         let alone = eval(&["--policy", &flow, "--steps", steps, "--solver", solver, "--seed", "200"]);
         assert_eq!(alone["metrics"]["return"]["mean"], row["metrics"]["return"]["mean"]);
         assert_eq!(alone["evaluations_per_chunk"], row["evaluations_per_chunk"]);
-        assert_eq!(alone["solver"], solver);
+        assert_eq!((&alone["solver"], &alone["solver_steps"].to_string()), (&solver.into(), &steps.into()));
     }
 }
 
@@ -235,6 +235,31 @@ fn a_sample_can_be_timed_and_solved_for_in_every_way() {
 }
 
 #[test]
+fn what_no_solver_does_is_null_and_remarked_on() {
+    let (flow, mip) = (policy("flow"), policy("mip"));
+    let of = |name| ["--env", "pendulum", "--policy", name];
+    for (name, more) in [(&mip, &["--steps", "4", "--solver", "rk4"][..]), (&flow, &["--solver", "dopri5"])] {
+        let eval = [&["eval", "--episodes", "1"], &of(name)[..], more].concat();
+        let sample = [&["sample"], &of(name)[..], more].concat();
+        for command in [eval, sample] {
+            let (_, notes) = told(&command);
+            assert_eq!(
+                notes.contains("--solver, --steps and tolerances do nothing"),
+                *name == mip,
+                "{notes}"
+            );
+            assert_eq!(json(&command)["solver_steps"], Value::Null, "{command:?}");
+        }
+    }
+    let own = json(&[&["sample"], &of(&flow)[..]].concat());
+    assert!(own["solver_steps"].is_u64() && own["solver"] == "euler", "{own}");
+    let (_, notes) = told(&[&["sample"], &of(&mip)[..], &["--rtol", "1e-3"]].concat());
+    assert!(notes.contains("tolerances do nothing"), "{notes}");
+    let (_, notes) = told(&[&["sample"], &of(&flow)[..], &["--solver", "dopri5", "--profile"]].concat());
+    assert!(notes.contains("no single program to profile"), "{notes}");
+}
+
+#[test]
 fn a_table_can_be_asked_for_in_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sweep.toml");
@@ -310,6 +335,24 @@ fn what_makes_no_sense_is_refused_by_name() {
         (&["--exploration-noise", "nan"], "the exploration noise is NaN"),
     ] {
         let (status, told) = refusal(&[&eval, arguments].concat());
+        assert!(status == Some(2) && told.contains(sentence), "{arguments:?}: {status:?} {told}");
+    }
+    for (arguments, sentence) in [
+        (
+            &["eval", "--env", "command"][..],
+            "environment `command` has no built-in policy: give --policy expert or a folder",
+        ),
+        (
+            &["eval", "--policy", "expert", "--guidance-scale", "nan"],
+            "--guidance-scale is NaN: use a finite number",
+        ),
+        (&["eval", "--policy", "expert", "--rtol", "0"], "rtol` is 0: use a finite number above 0"),
+        (
+            &["sample", "--policy", "pendulum", "--field", "x.png", "--guidance-scale", "2"],
+            "cannot be used with '--guidance-scale",
+        ),
+    ] {
+        let (status, told) = refusal(arguments);
         assert!(status == Some(2) && told.contains(sentence), "{arguments:?}: {status:?} {told}");
     }
     let rules = ["eval", "--env", "pendulum", "--policy", "expert", "--policy", "noop", "--plot", "x.png"];

@@ -189,6 +189,41 @@ fn fine_tuning_starts_from_the_given_weights_and_stops_at_its_target() {
 }
 
 #[test]
+fn a_policy_that_no_preset_is_for_goes_on_with_its_own_settings_and_named_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, lab, second] = ["first", "lab", "second"].map(|name| folder.path().join(name));
+    finished(train(&first, &["--steps", "7", "--lr", "0.002"]));
+    std::fs::create_dir(&lab).expect("made");
+    for entry in std::fs::read_dir(first.join("checkpoints/last/pretrained_model")).expect("reads") {
+        let file = entry.expect("reads").path();
+        let name = file.file_name().expect("a name").to_owned();
+        if name.to_string_lossy().contains("manifest") {
+            continue;
+        }
+        let mut bytes = std::fs::read(&file).expect("reads");
+        if name == "train_config.json" {
+            let mut json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+            assert_eq!(json["env"], "pursuit");
+            json["env"] = "our-lab".into();
+            bytes = json.to_string().into_bytes();
+        }
+        std::fs::write(lab.join(name), bytes).expect("writes");
+    }
+    let tune = ["train", "--device", "cpu", "--policy", text(&lab), "--output-dir", text(&second)];
+    let output = flowgpu(&tune);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("`our-lab`") && told.contains("name the data with --dataset-root"), "{told}");
+    let output = flowgpu(&[&tune[..], &["--dataset-root", text(&DATA.1)]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let saved = second.join("checkpoints/last/pretrained_model/train_config.json");
+    let saved: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(saved).expect("reads")).expect("JSON");
+    let train = &saved["train"];
+    assert_eq!((&train["steps"], &train["batch_size"], &train["lr"]), (&7.into(), &8.into(), &0.002.into()));
+}
+
+#[test]
 fn closed_loop_evaluations_mark_the_best_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = folder.path().join("run");
@@ -229,6 +264,22 @@ fn misuse_is_one_clear_sentence() {
         (vec!["--dataset-root", data, "--output-dir", new, "--device", "voodoo"], "voodoo"),
         (vec!["--output-dir", nowhere, "--resume"], "nowhere"),
         (vec!["--resume"], "--output-dir"),
+        (vec!["--resume", "--output-dir", new, "--objective", "mip"], "configuration: leave out --objective"),
+        (
+            vec!["--resume", "--preset", "pursuit", "--set", "dropout=0", "--dropout", "0"],
+            "leave out --preset, --set, --dropout",
+        ),
+        (
+            vec!["--resume", "--policy", nowhere, "--policy-type", "act", "--learning-curve", "1,2"],
+            "leave out --policy, --policy-type, --learning-curve",
+        ),
+        (
+            vec!["--resume", "--reflow-from", "pendulum", "--reflow-steps", "5"],
+            "leave out --reflow-from, --reflow-steps",
+        ),
+        (vec!["--reflow-steps", "5"], "--reflow-from"),
+        (vec!["--resume", "--output-dir", new, "--env", "pong"], "unknown environment `pong`: known are"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--env", "pong"], "unknown environment `pong`"),
         (vec!["--optimizer", "sgd"], "use adam or adamw"),
     ] {
         let output = binary().arg("train").args(&arguments).output().expect("starts");

@@ -57,7 +57,7 @@ pub struct Args {
     max_steps: Option<usize>,
     /// Record the environment's mixture instead, which is what no flag but --env, --max-frames, --seed and
     /// --output-dir gives. Pursuit: a quarter plain, a quarter noisy, half noisy from wide starts. Pendulum: noisy,
-    /// with a deviation of 0.5
+    /// with a deviation of 1
     #[arg(
         long,
         value_enum,

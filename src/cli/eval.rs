@@ -15,6 +15,7 @@ use super::sampling::SamplingArgs;
 use crate::eval::metrics::Summary;
 use crate::eval::{Exploration, Options, Report};
 use crate::flow::Solver;
+use crate::policy::{BUILT_IN, Policy};
 use crate::sim::{self, Environment};
 use crate::{Error, Result};
 use actor::Actor;
@@ -81,6 +82,7 @@ enum NoiseKind {
 /// If the environment or the policy is unknown, they do not fit, a flag makes no sense, or the work fails.
 pub fn run(args: Args) -> Result<()> {
     let environment = sim::make(&args.env)?;
+    args.check()?;
     let options = args.options()?;
     let is_table = args.is_table();
     if is_table && args.gif.is_some() {
@@ -91,9 +93,8 @@ pub fn run(args: Args) -> Result<()> {
     if is_table && args.plot.is_some() && networks().next().is_none() {
         return Err(Error::input("--plot of a table is over function evaluations, and rules make none"));
     }
-    let own: Vec<_> = networks().map(|policy| policy.config().flow.solver).collect();
-    let solvers = if args.solver.is_empty() { &own } else { &args.solver };
-    args.sampling.note_idle(solvers, !args.steps.is_empty());
+    let configs: Vec<_> = networks().map(Policy::config).collect();
+    args.sampling.note_idle(&configs, &args.solver, !args.steps.is_empty());
     match (is_table, &mut actors[..]) {
         (false, [actor]) => single(&args, environment.as_ref(), options, actor),
         _ => table::run(&args, environment.as_ref(), options, actors),
@@ -107,7 +108,7 @@ fn single(args: &Args, environment: &dyn Environment, options: Options, actor: &
     let report = actor.evaluate(environment, setting, options, &mut progress(String::new()))?;
     if args.json {
         let mut json = report.to_json(&actor.name);
-        json["solver_steps"] = json!(actor.policy().map(|policy| policy.config().flow.num_steps));
+        json["solver_steps"] = json!(setting.steps);
         json["solver"] = json!(setting.solver_name());
         json["device"] = json!(actor.policy().map(|policy| policy.device().to_string()));
         println!("{json}");
@@ -121,6 +122,17 @@ fn single(args: &Args, environment: &dyn Environment, options: Options, actor: &
 }
 
 impl Args {
+    /// Checks what is the same for rules and policies, before any is made.
+    fn check(&self) -> Result<()> {
+        if self.policies.is_empty() && !BUILT_IN.contains(&self.env.as_str()) {
+            return Err(Error::input(format!(
+                "environment `{}` has no built-in policy: give --policy expert or a folder",
+                self.env
+            )));
+        }
+        self.sampling.check()
+    }
+
     fn options(&self) -> Result<Options> {
         let exploration = Exploration::new(self.exploration_noise, self.noise_seed)?;
         let exploration = Some(exploration).filter(|exploration| exploration.sigma() > 0.0);

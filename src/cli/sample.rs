@@ -65,8 +65,9 @@ pub struct Args {
     /// Draws the way from noise to action as a PNG; of a policy whose chunks have one action, 64 ways
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Draws the velocity over flow time and torque of a policy for the pendulum, at three poses, as a PNG
-    #[arg(long, value_name = "FILE")]
+    /// Draws the velocity over flow time and torque of a policy for the pendulum, at three poses, as a PNG. It is the
+    /// network's own, without guidance
+    #[arg(long, value_name = "FILE", conflicts_with = "guidance_scale")]
     field: Option<PathBuf>,
     /// Measures N more runs and prints how their times spread: with one observation, what a control loop waits for
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -94,6 +95,7 @@ enum Format {
 /// If the policy or an input is of no use, a file cannot be written, or the device fails.
 pub fn run(args: Args) -> Result<()> {
     let out = args.out.as_deref().map(|file| Ok((file, Format::of(file)?))).transpose()?;
+    args.sampling.check()?;
     let pretrained = resolve_policy(&args.policy)?;
     pretrained.notes.iter().for_each(note);
     let env = args.env.clone().or_else(|| pretrained.env()).unwrap_or_else(|| "pursuit".to_owned());
@@ -101,7 +103,7 @@ pub fn run(args: Args) -> Result<()> {
     args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
     args.solver.into_iter().for_each(|solver| policy.set_solver(solver));
     args.sampling.apply(&mut policy)?;
-    args.sampling.note_idle(&[policy.config().flow.solver], args.steps.is_some());
+    args.sampling.note_idle(&[policy.config()], args.solver.as_slice(), args.steps.is_some());
     let inputs = match (&args.observations, &args.dataset_root) {
         (Some(file), _) => inputs::from_file(&policy, file)?,
         (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame)?,
@@ -123,13 +125,14 @@ pub fn run(args: Args) -> Result<()> {
     let ms = once()?;
     let latency = args.repeat.map(|runs| Latency::measure(runs, &mut once)).transpose()?;
 
+    let flow = (policy.config().objective == Objective::Flow).then(|| policy.config().flow);
     let shape = [inputs.batch, policy.config().chunk_size, policy.config().action().1];
     if args.json {
         let mut json = json!({
             "policy": args.policy,
             "device": policy.device().to_string(),
-            "solver": (policy.config().objective == Objective::Flow).then(|| policy.config().flow.solver.name()),
-            "solver_steps": policy.config().flow.num_steps,
+            "solver": flow.map(|flow| flow.solver.name()),
+            "solver_steps": flow.filter(|flow| flow.solver != Solver::Dopri5).map(|flow| flow.num_steps),
             "evaluations": evaluations,
             "first_ms": first_ms,
             "ms": ms,
@@ -146,7 +149,13 @@ pub fn run(args: Args) -> Result<()> {
         latency.iter().for_each(|latency| println!("{}", latency.line(inputs.batch)));
     }
     if args.profile {
-        policy.last_program().map_or(Ok(()), print_profile)?;
+        match policy.last_program() {
+            Some(program) => print_profile(program)?,
+            None => note(
+                "note: an adaptive solver has no single program to profile: use --profile with --solver euler, heun, \
+                 midpoint or rk4",
+            ),
+        }
     }
     if let Some((file, format)) = out {
         write_file(file, &format.encode(&chunk, &noise, &shape)?)?;

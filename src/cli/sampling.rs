@@ -1,8 +1,8 @@
 //! Flags of everything that samples: what the adaptive solver keeps to, and guidance.
 
 use super::common::note;
-use crate::flow::Solver;
-use crate::policy::{Guidance, Policy, Unconditional};
+use crate::flow::{Solver, Tolerances};
+use crate::policy::{Config, Guidance, Objective, Policy, Unconditional};
 use crate::{Error, Result};
 
 /// How a policy's chunks are sampled, besides solver and steps.
@@ -32,16 +32,35 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// Checks what is of no use to any policy, before one is loaded.
+    ///
+    /// # Errors
+    /// If a tolerance is not a positive number, the cap is 0, or the scale is not finite.
+    pub fn check(&self) -> Result<()> {
+        self.over(Tolerances::default()).check()?;
+        match self.guidance_scale {
+            Some(scale) if !scale.is_finite() => {
+                Err(Error::input(format!("--guidance-scale is {scale}: use a finite number")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what is given over these tolerances.
+    fn over(&self, base: Tolerances) -> Tolerances {
+        Tolerances {
+            rtol: self.rtol.unwrap_or(base.rtol),
+            atol: self.atol.unwrap_or(base.atol),
+            max_evaluations: self.max_evaluations.unwrap_or(base.max_evaluations),
+        }
+    }
+
     /// Sets a policy to what the flags say.
     ///
     /// # Errors
     /// If a tolerance, the scale, or what stands for no observation is of no use to it.
     pub fn apply(&self, policy: &mut Policy) -> Result<()> {
-        let mut tolerances = policy.config().flow.tolerances;
-        self.rtol.into_iter().for_each(|rtol| tolerances.rtol = rtol);
-        self.atol.into_iter().for_each(|atol| tolerances.atol = atol);
-        self.max_evaluations.into_iter().for_each(|most| tolerances.max_evaluations = most);
-        policy.set_tolerances(tolerances)?;
+        policy.set_tolerances(self.over(policy.config().flow.tolerances))?;
         let Some(scale) = self.guidance_scale else { return Ok(()) };
         let config = policy.config();
         if scale != 1.0 && config.observation_dropout == 0.0 {
@@ -54,13 +73,27 @@ impl SamplingArgs {
         policy.set_guidance(Some(Guidance { scale, unconditional }))
     }
 
-    /// Says so on stderr where steps or tolerances are given that no solver keeps to.
-    pub fn note_idle(&self, solvers: &[Solver], steps_given: bool) {
+    /// Says so on stderr where solvers, steps or tolerances are given that none of these policies keeps to. `solvers` are
+    /// those that were asked for.
+    pub fn note_idle(&self, configs: &[&Config], solvers: &[Solver], steps_given: bool) {
         let tolerances = self.rtol.is_some() || self.atol.is_some() || self.max_evaluations.is_some();
+        let flows = configs.iter().filter(|config| config.objective == Objective::Flow);
+        let own: Vec<Solver> = flows.map(|config| config.flow.solver).collect();
+        if own.is_empty() {
+            let idle = tolerances || steps_given || !solvers.is_empty();
+            if idle && !configs.is_empty() {
+                note(
+                    "note: only policies of objective flow have a solver: --solver, --steps and tolerances do nothing \
+                     here",
+                );
+            }
+            return;
+        }
+        let solvers = if solvers.is_empty() { &own } else { solvers };
         if tolerances && !solvers.contains(&Solver::Dopri5) {
             note("note: tolerances are for --solver dopri5; other solvers take fixed steps");
         }
-        if steps_given && !solvers.is_empty() && solvers.iter().all(|solver| *solver == Solver::Dopri5) {
+        if steps_given && solvers.iter().all(|solver| *solver == Solver::Dopri5) {
             note("note: dopri5 chooses its own steps; --steps is for other solvers");
         }
     }

@@ -21,6 +21,7 @@ use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
 use crate::{Error, Result, sim, train};
 use recipe::{Recipe, fresh, resumed};
+use reflow::Reflow;
 use settings::Settings;
 
 /// Flags of the subcommand.
@@ -39,9 +40,9 @@ pub struct Args {
     /// --policy. Learns on its samples instead of the data set's actions
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "policy")]
     reflow_from: Option<String>,
-    /// Solver steps of the samples that --reflow-from learns on
-    #[arg(long, value_name = "N", default_value_t = reflow::STEPS)]
-    reflow_steps: usize,
+    /// Solver steps of the samples that --reflow-from learns on [default: 50]
+    #[arg(long, value_name = "N", requires = "reflow_from")]
+    reflow_steps: Option<usize>,
     /// Takes the first N episodes of the data set only
     #[arg(long, value_name = "N")]
     dataset_episodes: Option<usize>,
@@ -79,6 +80,7 @@ pub struct Args {
 /// # Errors
 /// If a setting, the configuration or the data set is of no use, or the work fails.
 pub fn run(args: Args) -> Result<()> {
+    args.check()?;
     if let Some(numbers) = &args.learning_curve {
         return curve::run(&args, numbers);
     }
@@ -88,6 +90,35 @@ pub fn run(args: Args) -> Result<()> {
         println!("{}", checkpoint.display());
     }
     Ok(())
+}
+
+impl Args {
+    /// Refuses a mistyped environment, and what a run that goes on cannot change.
+    fn check(&self) -> Result<()> {
+        self.env.as_deref().map_or(Ok(()), |env| sim::make(env).map(drop))?;
+        if !self.resume {
+            return Ok(());
+        }
+        let settled = [
+            ("--preset", self.preset.is_some()),
+            ("--set", !self.set.is_empty()),
+            ("--policy", self.policy.is_some()),
+            ("--policy-type", self.policy_type.is_some()),
+            ("--reflow-from", self.reflow_from.is_some()),
+            ("--reflow-steps", self.reflow_steps.is_some()),
+            ("--learning-curve", self.learning_curve.is_some()),
+            ("--objective", self.settings.objective.is_some()),
+            ("--dropout", self.settings.dropout.is_some()),
+        ];
+        let given: Vec<_> = settled.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "--resume goes on with the run's own configuration: leave out {}",
+            given.join(", ")
+        )))
+    }
 }
 
 /// Trains into a folder; the last checkpoint, or nothing where a step was only profiled.
@@ -134,7 +165,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         "dataset_root": recipe.roots,
         "dataset_episodes": recipe.episodes,
         "reflow_from": recipe.reflow.as_ref().map(|reflow| &reflow.from),
-        "reflow_steps": recipe.reflow.as_ref().map(|reflow| reflow.steps),
+        "reflow_steps": recipe.reflow.as_ref().and_then(Reflow::fixed_steps),
         "env": env,
         "device": device.to_string(),
         "command": std::env::args().collect::<Vec<_>>().join(" "),

@@ -31,10 +31,8 @@ const RESAMPLING: u64 = 0;
 /// If a number is 0 or given twice, there are not so many episodes, the environment is unknown, or the work fails.
 pub fn run(args: &Args, numbers: &[usize]) -> Result<()> {
     let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
-    if args.resume || !ascending || numbers.first().is_none_or(|&first| first == 0) {
-        return Err(Error::input(
-            "--learning-curve is for new runs: give it numbers of episodes that rise, as 10,50,100,200",
-        ));
+    if !ascending || numbers.first().is_none_or(|&first| first == 0) {
+        return Err(Error::input("--learning-curve takes numbers of episodes that rise, as 10,50,100,200"));
     }
     let (recipe, run_dir) = fresh(args)?;
     check_enough(&recipe, numbers)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::reflow::{self, Reflow};
+use super::reflow::Reflow;
 use super::{Args, features};
 use crate::cli::common::note;
 use crate::cli::recording::{self, Part};
@@ -46,18 +46,18 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
         Some(reflow) => Some(reflow.teacher.clone()),
         None => args.policy.as_ref().map(|path| pretrained(path)).transpose()?,
     };
-    let trained_for = || {
-        let env = from.as_ref()?.env()?;
-        presets::PRESETS.iter().find(|preset| preset.env == Some(&env))
-    };
-    let preset = match named.or_else(trained_for) {
-        Some(preset) => preset,
-        None => presets::find(DEFAULT)?,
-    };
-    let config = match &from {
-        Some(pretrained) => pretrained.config.clone(),
-        None if preset.env.is_none() => features::of_dataset(&preset.config()?, &args.dataset_root)?,
-        None => preset.config()?,
+    let (preset, config) = match &from {
+        Some(pretrained) => (named.or_else(|| trained_for(pretrained)), pretrained.config.clone()),
+        None => {
+            let preset = named.map_or_else(|| presets::find(DEFAULT), Ok)?;
+            let config = preset.config()?;
+            let own = if preset.env.is_some() {
+                config
+            } else {
+                features::of_dataset(&config, &args.dataset_root)?
+            };
+            (Some(preset), own)
+        }
     };
     let mut overrides = args.set.clone();
     overrides.extend(args.settings.dropout.map(|share| format!("dropout={share}")));
@@ -69,26 +69,64 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
             "--policy-type is {wanted}, but the configuration's `type` is {family}"
         )));
     }
-    if reflow.is_some() && config.objective != Objective::Flow {
-        return Err(Error::input("--reflow-from straightens paths, which only objective flow has"));
+    if let Some(reflow) = &reflow {
+        if config.objective != Objective::Flow {
+            return Err(Error::input("--reflow-from straightens paths, which only objective flow has"));
+        }
+        reflow.check_student(&config)?;
     }
-    let settings = args.settings.over(TrainConfig::of_preset(preset.name));
+    let base = match (preset, &from) {
+        (None, Some(pretrained)) => saved_settings(pretrained)?,
+        (preset, _) => TrainConfig::of_preset(preset.map_or(DEFAULT, |preset| preset.name)),
+    };
+    let settings = args.settings.over(base);
     settings.check()?;
     let most = args.learning_curve.iter().flatten().max().copied();
-    let roots = if args.dataset_root.is_empty() {
-        vec![default_dataset(preset, most)?]
-    } else {
-        args.dataset_root.clone()
+    let roots = match preset {
+        _ if !args.dataset_root.is_empty() => args.dataset_root.clone(),
+        Some(preset) => vec![default_dataset(preset, most)?],
+        None => return Err(no_data(from.as_ref().and_then(Pretrained::env))),
     };
+    let name = preset.map_or("policy", |preset| preset.name);
     let run_dir = match &args.output_dir {
         Some(root) => RunDir::create(root)?,
-        None if args.learning_curve.is_some() => next_free(&format!("{}-learning-curve", preset.name))?,
-        None if reflow.is_some() => next_free(&format!("{}-reflow", preset.name))?,
-        None => next_free(preset.name)?,
+        None if args.learning_curve.is_some() => next_free(&format!("{name}-learning-curve"))?,
+        None if reflow.is_some() => next_free(&format!("{name}-reflow"))?,
+        None => next_free(name)?,
     };
     let (env, episodes) = (args.env.clone(), args.dataset_episodes);
     let stats = from.as_ref().map(|pretrained| pretrained.stats.clone());
     Ok((Recipe { config, settings, roots, env, episodes, from, stats, reflow }, run_dir))
+}
+
+/// The preset for the environment that a policy was trained for.
+fn trained_for(pretrained: &Pretrained) -> Option<&'static Preset> {
+    let env = pretrained.env()?;
+    presets::PRESETS.iter().find(|preset| preset.env == Some(&env))
+}
+
+/// The settings that a policy was trained with, or the default ones where none were saved with it.
+fn saved_settings(pretrained: &Pretrained) -> Result<TrainConfig> {
+    let saved = pretrained.train_config.as_ref().map_or(&Value::Null, |saved| &saved["train"]);
+    if saved.is_null() {
+        note(
+            "note: no settings were saved with this policy, and no preset is for it: taking the default ones",
+        );
+        return Ok(TrainConfig::default());
+    }
+    note("no preset is for this policy's environment: taking the settings that it was trained with");
+    serde_json::from_value(saved.clone()).map_err(|e| {
+        Error::input(format!("train_config.json of this policy: `train` cannot be read: {e}; give --preset"))
+    })
+}
+
+/// No preset says where the data of a policy is.
+fn no_data(env: Option<String>) -> Error {
+    let why = match env {
+        Some(env) => format!("this policy was trained for `{env}`, which no preset is for"),
+        None => "what this policy was trained for was not saved with it".to_owned(),
+    };
+    Error::input(format!("{why}: name the data with --dataset-root"))
 }
 
 fn pretrained(path: &Path) -> Result<Pretrained> {
@@ -125,7 +163,7 @@ pub fn resumed(args: &Args) -> Result<(Recipe, RunDir)> {
     let settings = args.settings.over(base);
     settings.check()?;
     let episodes = args.dataset_episodes.or_else(|| Some(saved["dataset_episodes"].as_u64()? as usize));
-    let steps = saved["reflow_steps"].as_u64().map_or(reflow::STEPS, |steps| steps as usize);
+    let steps = saved["reflow_steps"].as_u64().map(|steps| steps as usize);
     let reflow = saved["reflow_from"].as_str().map(|from| Reflow::new(from, steps)).transpose()?;
     let (config, stats) = (loaded.config, Some(loaded.stats));
     Ok((Recipe { config, settings, roots, env, episodes, from: None, stats, reflow }, run_dir))

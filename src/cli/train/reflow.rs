@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use super::EVAL_SEED;
 use crate::cli::common::{note, table};
 use crate::eval::{Options, evaluate};
+use crate::flow::Solver;
 use crate::graph::Device;
-use crate::policy::{BUILT_IN, Objective, Policy, Pretrained, resolve, resolve_policy};
+use crate::policy::{BUILT_IN, Config, FeatureType, Objective, Policy, Pretrained, resolve, resolve_policy};
 use crate::sim::{self, Environment};
 use crate::train::data::TrainingData;
 use crate::train::{FramePairs, Probe};
 use crate::{Error, Result};
 
 /// Solver steps of a teacher's sample, unless the user says otherwise.
-pub const STEPS: usize = 50;
+const STEPS: usize = 50;
 /// Between two lines of progress.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Frames that straightness is measured on at most.
@@ -32,8 +33,8 @@ const SHOWN: [&str; 4] = ["return", "upright", "completed", "steps_to_capture"];
 pub struct Reflow {
     /// A built-in name, or the pretrained_model folder.
     pub from: String,
-    /// Solver steps of its samples.
-    pub steps: usize,
+    /// Solver steps of its samples, where its solver takes fixed ones.
+    steps: usize,
     /// The policy.
     pub teacher: Pretrained,
 }
@@ -43,7 +44,7 @@ impl Reflow {
     ///
     /// # Errors
     /// If there is no such policy, or its objective has no paths.
-    pub fn new(name_or_path: &str, steps: usize) -> Result<Self> {
+    pub fn new(name_or_path: &str, steps: Option<usize>) -> Result<Self> {
         let teacher = resolve_policy(name_or_path)?;
         teacher.notes.iter().for_each(note);
         if teacher.config.objective != Objective::Flow {
@@ -53,12 +54,52 @@ impl Reflow {
                 json!(teacher.config.objective).as_str().unwrap_or_default()
             )));
         }
+        if steps.is_some() && teacher.config.flow.solver == Solver::Dopri5 {
+            note(
+                "note: the teacher's solver, dopri5, chooses its own steps; --reflow-steps is for other solvers",
+            );
+        }
         // A run's last checkpoint moves on: a resumed run needs the one it began with.
         let from = match BUILT_IN.contains(&name_or_path) {
             true => name_or_path.to_owned(),
             false => resolve(name_or_path)?.folder.display().to_string(),
         };
-        Ok(Self { from, steps, teacher })
+        Ok(Self { from, steps: steps.unwrap_or(STEPS), teacher })
+    }
+
+    /// Checks that a student's chunks are of the teacher's units and shape, which its pairs are of.
+    ///
+    /// # Errors
+    /// Names the first key that differs.
+    pub fn check_student(&self, student: &Config) -> Result<()> {
+        let mode = |config: &Config| json!(config.normalization_of(FeatureType::Action));
+        let teacher = &self.teacher.config;
+        let mut keys = vec![("normalization_mapping.ACTION", mode(teacher), mode(student))];
+        let (was, is) = (teacher.to_json(), student.to_json());
+        for key in ["chunk_size", "output_features", "n_obs_steps", "input_features"] {
+            keys.push((key, was[key].clone(), is[key].clone()));
+        }
+        match keys.into_iter().find(|(_, was, is)| was != is) {
+            None => Ok(()),
+            Some((key, was, is)) => Err(Error::input(format!(
+                "--set {key}: --reflow-from learns on its teacher's samples, whose `{key}` is {was}, not {is}: leave it \
+                 out"
+            ))),
+        }
+    }
+
+    /// Solver steps of the teacher's samples; none of an adaptive solver.
+    pub fn fixed_steps(&self) -> Option<usize> {
+        (self.teacher.config.flow.solver != Solver::Dopri5).then_some(self.steps)
+    }
+
+    /// How the teacher makes a sample.
+    fn solved(&self) -> String {
+        let solver = self.teacher.config.flow.solver.name();
+        match self.fixed_steps() {
+            None => solver.to_owned(),
+            Some(steps) => format!("{steps} solver steps each ({solver})"),
+        }
     }
 
     /// Makes the pairs that `data` will give from now on, and measures the teacher on some of them.
@@ -83,10 +124,10 @@ impl Reflow {
         };
         let pairs = FramePairs::new(data, &mut teacher, seed, &mut progress)?;
         note(format!(
-            "rectified pairs of {}: {} frames, {} solver steps each, {:.1} MB in memory",
+            "rectified pairs of {}: {} frames, {}, {:.1} MB in memory",
             self.from,
             data.frames(),
-            self.steps,
+            self.solved(),
             pairs.bytes() as f64 / 1e6
         ));
         let probe = Probe::new(data, &pairs, PROBE)?;
