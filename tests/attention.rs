@@ -58,7 +58,7 @@ fn on_gpu(gpu: &Arc<Gpu>, plan: &Plan) -> Result<[Vec<f32>; 2]> {
         gpu.write(program.slot(slot), 0, bytemuck::cast_slice(&values));
     }
     gpu.write(program.slot(CONTROLS), 0, bytemuck::cast_slice(&CONTROL));
-    program.run_from(0)?;
+    program.run_part(0..program.launches())?;
     let read = |slot: usize| gpu.read(program.slot(slot), 0, plan.slots[slot].len);
     Ok([read(O)?, read(D_QKV)?])
 }
@@ -75,7 +75,7 @@ fn reference(plan: &Plan) -> Result<[Vec<f64>; 2]> {
         program.slot(slot).write_floats(0, &noise(plan.slots[slot].len, slot as u32));
     }
     *program.slot(CONTROLS).write() = cpu::Data::U32(CONTROL.to_vec());
-    program.run_from(0);
+    program.run_part(0..program.launches());
     Ok([O, D_QKV].map(|slot| program.slot(slot).floats(0, plan.slots[slot].len)))
 }
 

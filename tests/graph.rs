@@ -404,7 +404,7 @@ fn sample_by_velocities(policy: &Policy, batch: &Batch, steps: usize) -> Result<
     let program = evaluator.program();
     program.write("images", &batch.images)?;
     let mut point: Vec<f64> = batch.noise.iter().map(|&x| f64::from(x)).collect();
-    for time in config.flow.grid(steps) {
+    for time in config.flow.evaluation_times(steps) {
         program.write("x", &point.iter().map(|&x| x as f32).collect::<Vec<_>>())?;
         program.write("t", &vec![time as f32; batch.len])?;
         program.run()?;

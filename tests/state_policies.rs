@@ -7,7 +7,7 @@ use flowgpu::flow::{Solver, Tolerances};
 use flowgpu::graph::{Bank, Device};
 use flowgpu::kernels::Set;
 use flowgpu::policy::{
-    Config, Guidance, Network, Noise, Normalizer, Observations, Policy, Stats, Unconditional,
+    Config, Guidance, Images, Network, Noise, Normalizer, Observations, Policy, Stats, Unconditional,
 };
 use serde_json::{Value, json};
 
@@ -117,6 +117,59 @@ fn guidance_goes_from_what_stands_for_nothing_past_what_is_seen() -> Result<()> 
     Ok(())
 }
 
+/// A camera policy of random weights, on any device.
+fn seeing(device: &Device) -> Policy {
+    let json = json!({
+        "type": "patch_decoder", "chunk_size": 4, "observation_dropout": 0.1, "action_pos_embed": true,
+        "input_features": {"observation.image": {"type": "VISUAL", "shape": [3, 32, 32]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "dim_feedforward": 32, "flow": {"num_steps": 4}
+    });
+    let config = Config::parse(&json.to_string()).expect("valid");
+    let (network, params) = Network::new(&config);
+    let bank = Bank::new(device, &Arc::new(params), &[Set::Weights]).expect("memory");
+    for (id, param) in bank.params().iter() {
+        bank.write(Set::Weights, &param.name, &bank.params().initial(id, 5));
+    }
+    let normalizer = Normalizer::new(&config, &Stats::new("stats")).expect("needs nothing");
+    Policy::new(config, network, bank, normalizer)
+}
+
+#[test]
+fn cameras_are_guided_from_black_pictures_and_adapt_their_steps_on_every_device() -> Result<()> {
+    let picture: Vec<u8> = (0..3 * 32 * 32).map(|i| (i * 7 % 251) as u8).collect();
+    let (noise, black) = (noise(1), vec![0; picture.len()]);
+    let see = |picture| Observations::of_images(Images::Bytes(picture));
+    for device in [Device::Cpu, Device::open("gpu").expect("the tests need an adapter")] {
+        let mut policy = seeing(&device);
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        let dark = policy.predict_chunk(&see(&black), &noise)?.normalized;
+        let plain = policy.predict_chunk(&see(&picture), &noise)?.normalized;
+        assert!(!near(&dark, &plain), "the picture matters");
+        policy.set_guidance(guided(0.0, Unconditional::Zeros))?;
+        assert!(near(&policy.predict_chunk(&see(&picture), &noise)?.normalized, &dark), "{device}");
+        policy.set_guidance(guided(2.0, Unconditional::Zeros))?;
+        policy.set_solver_steps(1)?;
+        let both = [&black, &picture].map(|picture| policy.velocity(&see(picture), &noise, &[0.0]));
+        let [unseen, seen] = both;
+        let expected: Vec<f32> =
+            noise.iter().zip(unseen?.iter().zip(&seen?)).map(|(z, (u, c))| z + u + 2.0 * (c - u)).collect();
+        assert!(near(&policy.predict_chunk(&see(&picture), &noise)?.normalized, &expected), "{device}");
+        // The observation is encoded once and read by every later stage.
+        policy.set_guidance(None)?;
+        policy.set_solver(Solver::Rk4);
+        policy.set_solver_steps(20)?;
+        let exact = policy.predict_chunk(&see(&picture), &noise)?.normalized;
+        policy.set_solver(Solver::Dopri5);
+        policy.set_tolerances(Tolerances { rtol: 1e-5, atol: 1e-5, ..Tolerances::default() })?;
+        let before = policy.usage();
+        let adapted = policy.predict_chunk(&see(&picture), &noise)?.normalized;
+        assert!(near(&adapted, &exact), "{device}: {adapted:?} is not {exact:?}");
+        assert!(policy.usage().since(before).evaluations > 7);
+    }
+    Ok(())
+}
+
 #[test]
 fn every_solver_ends_where_the_finest_does() -> Result<()> {
     for noise_at in [0, 1] {
@@ -210,6 +263,9 @@ fn what_makes_no_sense_is_refused_with_the_key() {
     assert!(refuse(json!({"activation": "swash"})).contains("`swash`"));
     assert!(refuse(json!({"unconditional": [1.0, 2.0]})).contains("has 2 values"));
     assert!(refuse(json!({"unconditional": "ones"})).contains("\"ones\""));
+    let unheard = json!({"unconditional": "learned", "observation_dropout": 0.0});
+    assert!(refuse(unheard).contains("set observation_dropout as well"));
+    assert!(refuse(json!({"flow": {"num_steps": 100_000}})).contains("use 1 to 1000"));
     assert!(refuse(json!({"observation_dropout": 1.0})).contains("`observation_dropout` is 1"));
     assert!(refuse(json!({"num_layers": 0})).contains("`num_layers`"));
     let image = json!({"observation.image": {"type": "VISUAL", "shape": [3, 32, 32]}});
@@ -217,7 +273,7 @@ fn what_makes_no_sense_is_refused_with_the_key() {
     assert!(refuse(json!({"input_features": {}})).contains("at least one input feature"));
 
     let mut policy = policy(json!({}));
-    for scale in [f64::NAN, f64::INFINITY] {
+    for scale in [f64::NAN, f64::INFINITY, 1e39] {
         let error = policy.set_guidance(guided(scale, Unconditional::Zeros)).expect_err("no number");
         assert!(error.to_string().contains("--guidance-scale"), "{error}");
     }

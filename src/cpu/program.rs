@@ -1,6 +1,7 @@
 //! A plan made ready for the CPU: the twins, in order, on plain vectors.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -116,9 +117,9 @@ impl<T: Float> Program<T> {
         self
     }
 
-    /// Runs the program from a launch on; from the first, the whole of it.
-    pub fn run_from(&self, first: usize) {
-        for launch in &self.steps[first..] {
+    /// Runs some of its launches, in order.
+    pub fn run_part(&self, part: Range<usize>) {
+        for launch in &self.steps[part] {
             launch.run(self.fast);
         }
     }
@@ -133,6 +134,11 @@ impl<T: Float> Program<T> {
                 (launch.step.kernel.name(), start.elapsed())
             })
             .collect()
+    }
+
+    /// How many launches it has.
+    pub fn launches(&self) -> usize {
+        self.steps.len()
     }
 
     /// A slot's buffer.

@@ -6,6 +6,9 @@ use super::{Solver, TimeLaw};
 use crate::fields::Fields;
 use crate::{Error, Result};
 
+/// Solver steps at most: a program holds every step's launches.
+pub const MAX_STEPS: usize = 1000;
+
 /// At which end of the path the noise is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoiseAt {
@@ -91,8 +94,10 @@ impl FlowConfig {
             }
         };
         let num_steps = fields.or("num_steps", default.num_steps)?;
-        if num_steps == 0 {
-            return Err(Error::input("config.json: `flow.num_steps` is 0: use at least 1"));
+        if !(1..=MAX_STEPS).contains(&num_steps) {
+            return Err(Error::input(format!(
+                "config.json: `flow.num_steps` is {num_steps}: use 1 to {MAX_STEPS}"
+            )));
         }
         let time_law = fields.optional("time_law")?.map_or(Ok(default.time_law), TimeLaw::from_json)?;
         let solver = Solver::named(&fields.or("solver", "euler".to_owned())?)

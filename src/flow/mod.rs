@@ -61,7 +61,7 @@ mod solver;
 mod time_law;
 
 pub use adaptive::{Adaptive, dopri5};
-pub use config::{FlowConfig, NoiseAt, Tolerances};
+pub use config::{FlowConfig, MAX_STEPS, NoiseAt, Tolerances};
 pub use guidance::{guide, sample_guided};
 pub use path::{Velocity, interpolate, loss, target_velocity, velocity_loss};
 pub use reflow::{Pairs, distillation_loss, rectified_loss, rectified_pairs, straightness};
@@ -71,15 +71,6 @@ pub use solver::{Field, Solver, Tableau};
 pub use time_law::TimeLaw;
 
 impl FlowConfig {
-    /// The times at which a solver of `steps` fixed steps asks for the velocity, by whole-number arithmetic.
-    pub fn grid(&self, steps: usize) -> Vec<f64> {
-        let share = |i: usize| i as f64 / steps as f64;
-        match self.noise_at {
-            NoiseAt::Zero => (0..steps).map(share).collect(),
-            NoiseAt::One => (0..steps).map(|i| share(steps - i)).collect(),
-        }
-    }
-
     /// What one of `steps` Euler steps multiplies the velocity with: +1/N or −1/N.
     pub fn step_size(&self, steps: usize) -> f64 {
         match self.noise_at {
@@ -111,10 +102,10 @@ mod tests {
     #[test]
     fn grids_are_exact_and_never_reach_the_action() {
         let zero = FlowConfig::default();
-        assert_eq!(zero.grid(4), [0.0, 0.25, 0.5, 0.75]);
+        assert_eq!(zero.evaluation_times(4), [0.0, 0.25, 0.5, 0.75]);
         let one = FlowConfig { noise_at: NoiseAt::One, ..zero };
-        assert_eq!(one.grid(4), [1.0, 0.75, 0.5, 0.25]);
-        assert_eq!(one.grid(10).len(), 10);
+        assert_eq!(one.evaluation_times(4), [1.0, 0.75, 0.5, 0.25]);
+        assert_eq!(one.evaluation_times(10).len(), 10);
         assert_eq!(one.step_size(10), -0.1);
     }
 }

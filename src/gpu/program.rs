@@ -1,6 +1,7 @@
 //! A plan made ready for a GPU: pipelines, prebuilt bind groups, workgroup counts; run in one compute pass.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,13 +111,14 @@ impl Program {
         Ok(Self { gpu: Arc::clone(gpu), slots, steps, cuts })
     }
 
-    /// Submits the program from a launch on, from the first the whole of it; does not wait.
+    /// Submits some of its launches, in order; does not wait.
     ///
     /// # Errors
     /// If the device was lost.
-    pub fn run_from(&self, first: usize) -> Result<()> {
-        let mut from = first;
-        for &to in self.cuts.iter().chain([&self.steps.len()]).filter(|&&to| to > first) {
+    pub fn run_part(&self, part: Range<usize>) -> Result<()> {
+        let mut from = part.start;
+        let cuts = self.cuts.iter().filter(|&&cut| part.start < cut && cut < part.end);
+        for &to in cuts.chain([&part.end]) {
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -182,6 +184,11 @@ impl Program {
             }
         }
         Ok(times)
+    }
+
+    /// How many launches it has.
+    pub fn launches(&self) -> usize {
+        self.steps.len()
     }
 
     /// A slot's buffer.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,20 +294,29 @@ impl Program {
     /// # Errors
     /// If the GPU was lost.
     pub fn run(&self) -> Result<()> {
-        self.run_from(0)
+        self.run_part(0..self.launches())
     }
 
-    /// Runs it from a launch on: what earlier launches left in kept values ([`Graph::keep`]) is still there.
+    /// Runs some of its launches: what earlier ones left in kept values ([`Graph::keep`]) is still there.
     ///
     /// # Errors
     /// If the GPU was lost.
-    pub fn run_from(&self, first: usize) -> Result<()> {
+    pub fn run_part(&self, part: Range<usize>) -> Result<()> {
         match &self.body {
-            Body::Cpu(program) => program.run_from(first),
-            Body::Oracle(program) => program.run_from(first),
-            Body::Gpu(program) => program.run_from(first)?,
+            Body::Cpu(program) => program.run_part(part),
+            Body::Oracle(program) => program.run_part(part),
+            Body::Gpu(program) => program.run_part(part)?,
         }
         Ok(())
+    }
+
+    /// How many launches it has.
+    pub fn launches(&self) -> usize {
+        match &self.body {
+            Body::Cpu(program) => program.launches(),
+            Body::Oracle(program) => program.launches(),
+            Body::Gpu(program) => program.launches(),
+        }
     }
 
     /// Runs it launch by launch and says how long each took.

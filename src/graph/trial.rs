@@ -76,7 +76,7 @@ fn on_gpu(case: &Case, gpu: &Arc<gpu::Gpu>) -> Result<Vec<Vec<f64>>> {
     }
     case.outputs.iter().for_each(|values| write(bytemuck::cast_slice(values)));
     let first_output = slot - case.outputs.len();
-    program.run_from(0)?;
+    program.run_part(0..program.launches())?;
     let read = |i: usize| gpu.read(program.slot(first_output + i), 0, case.outputs[i].len());
     (0..case.outputs.len()).map(|i| Ok(read(i)?.into_iter().map(f64::from).collect())).collect()
 }
@@ -97,7 +97,7 @@ fn on_cpu(case: &Case) -> Result<Vec<Vec<f64>>> {
     for (i, values) in case.outputs.iter().enumerate() {
         program.slot(slot + i).write_floats(0, values);
     }
-    program.run_from(0);
+    program.run_part(0..program.launches());
     let read = |i: usize| program.slot(slot + i).floats(0, case.outputs[i].len());
     Ok((0..case.outputs.len()).map(|i| read(i).into_iter().map(Float::f64).collect()).collect())
 }

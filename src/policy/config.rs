@@ -210,7 +210,7 @@ impl Config {
             "loss_reduction": self.loss_reduction,
             "flow": self.flow.to_json(),
         });
-        if self.observation_dropout > 0.0 {
+        if self.observation_dropout > 0.0 || self.unconditional != Unconditional::Zeros {
             json["observation_dropout"] = json!(decimal(self.observation_dropout));
             json["unconditional"] = self.unconditional.to_json();
         }

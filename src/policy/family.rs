@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Config, FeatureType, Normalization};
+use super::{Config, FeatureType, Normalization, Objective};
 use crate::fields::Fields;
 use crate::kernels::activation::Activation;
 use crate::kernels::time_embedding::TimeFeatures;
@@ -178,6 +178,13 @@ impl PatchDecoderConfig {
                     "`{what}` {heads} gives heads of width {width}: use 8 to 128, a multiple of 4"
                 ));
             }
+        }
+        let one_answer = config.objective != Objective::Flow && !self.action_pos_embed;
+        if one_answer && config.chunk_size > 1 {
+            return wrong(
+                "without `action_pos_embed` every slot of a chunk starts alike and answers alike: set it to true, or \
+                 keep the objective flow",
+            );
         }
         if self.dim_feedforward == 0 || self.encoder_layers == 0 || self.decoder_layers == 0 {
             return wrong("`dim_feedforward`, `encoder_layers` and `decoder_layers` must be at least 1");

@@ -17,16 +17,22 @@ pub struct Guidance {
 }
 
 impl Guidance {
+    /// Passes through the network that a guided evaluation takes: none but the other branch at scale 0, none but the
+    /// observation's at 1.
+    pub fn passes(&self) -> usize {
+        if self.scale == 0.0 || self.scale == 1.0 { 1 } else { 2 }
+    }
+
     /// Checks that it fits a policy.
     ///
     /// # Errors
     /// If the scale is not a finite number, or what stands for no observation is of another size or was not learned.
     pub fn check(&self, config: &Config) -> Result<()> {
-        if !self.scale.is_finite() {
+        if !(self.scale as f32).is_finite() {
             return Err(Error::input(format!("--guidance-scale is {}: use a finite number", self.scale)));
         }
-        let learned = config.unconditional == Unconditional::Learned && config.observation_dropout > 0.0;
-        if self.unconditional == Unconditional::Learned && !learned {
+        let learned = |unconditional: &Unconditional| *unconditional == Unconditional::Learned;
+        if learned(&self.unconditional) && !learned(&config.unconditional) {
             return Err(Error::input(
                 "this policy has learned nothing that stands for no observation: train it with --set \
                  unconditional=learned --set observation_dropout=0.1, or use zeros",
@@ -74,6 +80,9 @@ impl Unconditional {
             return wrong("of a policy with cameras is \"zeros\": black pictures".to_owned());
         }
         match self {
+            Self::Learned if config.observation_dropout == 0.0 => {
+                wrong("is learned where observations are dropped: set observation_dropout as well".to_owned())
+            }
             Self::Given(values) if values.len() != config.state_dim() => wrong(format!(
                 "has {} values: the state features have {} together",
                 values.len(),

@@ -35,7 +35,7 @@ pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};
 pub use network::{Branches, Euler, Memory, Network, Seen, Time};
 pub use normalize::{EPS, Normalizer};
-pub use observations::{Kept, Observations};
+pub use observations::{Kept, Observations, join_states};
 pub use policy::{Chunk, Policy, Usage};
 pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};

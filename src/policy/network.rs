@@ -103,8 +103,7 @@ impl Network {
             let shape = [batch, config.n_obs_steps * config.state_dim()];
             seen.state = Some(graph.input("states", Dtype::F32, &shape));
         }
-        let learns = config.unconditional == Unconditional::Learned && config.observation_dropout > 0.0;
-        if learns && graph.training().is_some() {
+        if config.unconditional == Unconditional::Learned && graph.training().is_some() {
             seen.dropped = Some(graph.input("dropped", Dtype::F32, &[batch, 1]));
         }
         seen
@@ -187,12 +186,15 @@ impl Network {
         seen: Seen,
         guidance: Option<&Guidance>,
     ) -> Branches {
-        let memory = self.encode(graph, seen);
-        let guided = guidance.filter(|guidance| guidance.scale != 1.0).map(|guidance| {
-            let nothing = Self::nothing(graph, config, seen, &guidance.unconditional);
-            (self.encode(graph, nothing), guidance.scale)
-        });
-        Branches { memory, guided }
+        let Some(guidance) = guidance.filter(|guidance| guidance.scale != 1.0) else {
+            return Branches { memory: self.encode(graph, seen), guided: None };
+        };
+        let nothing = Self::nothing(graph, config, seen, &guidance.unconditional);
+        let unseen = self.encode(graph, nothing);
+        if guidance.scale == 0.0 {
+            return Branches { memory: unseen, guided: None };
+        }
+        Branches { memory: self.encode(graph, seen), guided: Some((unseen, guidance.scale)) }
     }
 
     /// The velocity as guidance wants it, B·H·A values.

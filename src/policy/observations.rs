@@ -75,6 +75,13 @@ impl<'a> Observations<'a> {
     }
 }
 
+/// State vectors side by side, row by row: each part is [rows, width] with its width.
+pub fn join_states(parts: &[(&[f32], usize)]) -> Vec<f32> {
+    let rows = parts.first().map_or(0, |(values, width)| values.len() / width);
+    let row = |r: usize| parts.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
+    (0..rows).flat_map(row).copied().collect()
+}
+
 /// Values of one time step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameSizes {

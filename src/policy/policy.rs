@@ -14,7 +14,7 @@ use super::{
     Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Objective, Observations, Pretrained,
     Sampler, SamplerShape, resolve,
 };
-use crate::flow::{Solver, Tolerances, dopri5};
+use crate::flow::{MAX_STEPS, Solver, Tolerances, dopri5};
 use crate::graph::{Bank, Device, Program};
 use crate::kernels::Set;
 use crate::{Error, Result};
@@ -23,8 +23,6 @@ use crate::{Error, Result};
 const PROGRAMS: usize = 8;
 /// Samples of one program at most.
 const MAX_BATCH: usize = 128;
-/// Solver steps at most: a program holds every step's launches.
-const MAX_STEPS: usize = 1000;
 
 /// Chunks for B observations.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +67,8 @@ pub struct Policy {
     normalizer: Normalizer,
     /// The one used last is the last.
     pub(super) programs: Vec<Sampler>,
-    evaluators: Vec<Evaluator>,
+    /// The one used last.
+    evaluator: Option<Evaluator>,
     guidance: Option<Guidance>,
     usage: Usage,
     pub(super) noise: Noise,
@@ -81,9 +80,9 @@ impl Policy {
     /// or its average with [`Bank::with_weights_from`].
     pub fn new(config: Config, network: Network, bank: Bank, normalizer: Normalizer) -> Self {
         let (noise, usage) = (Noise::Seeded(0), Usage::default());
-        let (programs, evaluators, episodes) = (Vec::new(), Vec::new(), Episodes::new());
+        let (programs, evaluator, episodes) = (Vec::new(), None, Episodes::new());
         let guidance = None;
-        Self { config, network, bank, normalizer, programs, evaluators, guidance, usage, noise, episodes }
+        Self { config, network, bank, normalizer, programs, evaluator, guidance, usage, noise, episodes }
     }
 
     /// Puts a loaded policy on a device.
@@ -351,17 +350,18 @@ impl Policy {
 
     /// Passes through the network that one evaluation takes.
     fn branches(&self) -> usize {
-        1 + usize::from(self.guidance.is_some())
+        self.guidance.as_ref().map_or(1, Guidance::passes)
     }
 
     /// The evaluator of that shape, compiled now if need be.
     fn evaluator(&mut self, shape: SamplerShape) -> Result<&Evaluator> {
-        let shape = SamplerShape { path: false, ..shape };
-        if self.evaluators.last().is_none_or(|known| *known.shape() != shape) {
+        // What an evaluation does not depend on must not compile another one.
+        let shape = SamplerShape { path: false, steps: 1, solver: Solver::Euler, ..shape };
+        if self.evaluator.as_ref().is_none_or(|known| *known.shape() != shape) {
             let evaluator = Evaluator::new(&self.config, &self.network, &self.bank, shape, false)?;
-            self.evaluators = vec![evaluator];
+            self.evaluator = Some(evaluator);
         }
-        self.evaluators.last().ok_or_else(|| Error::failure("there is no program to run"))
+        self.evaluator.as_ref().ok_or_else(|| Error::failure("there is no program to run"))
     }
 
     /// The program of that shape, compiled now if need be; the one used longest ago makes room.

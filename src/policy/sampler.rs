@@ -116,7 +116,7 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Builds and compiles it over the bank's weights. Of `shape`, the solver does not matter.
+    /// Builds and compiles it over the bank's weights. Of `shape`, the solver and its steps do not matter.
     ///
     /// # Errors
     /// If the device lacks memory or refuses a shader.
@@ -145,12 +145,12 @@ impl Evaluator {
         Ok(Self { program: Program::new(&graph, bank)?, shape, encoding })
     }
 
-    /// Encodes the observations that were written to [`Self::program`], and evaluates once.
+    /// Encodes the observations that were written to [`Self::program`].
     ///
     /// # Errors
     /// If the device was lost.
     pub fn encode(&self) -> Result<()> {
-        self.program.run()
+        self.program.run_part(0..self.encoding)
     }
 
     /// The velocity at x [B, H, A] and times, for the observations encoded last.
@@ -160,7 +160,7 @@ impl Evaluator {
     pub fn velocity(&self, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
         self.program.write("x", x)?;
         self.program.write("t", t)?;
-        self.program.run_from(self.encoding)?;
+        self.program.run_part(self.encoding..self.program.launches())?;
         self.program.read("velocity")
     }
 

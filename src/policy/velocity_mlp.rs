@@ -69,7 +69,7 @@ impl VelocityMlp {
                 Body::Residual { x_embed, obs_embed, blocks, head }
             }
         };
-        let learned = config.unconditional == Unconditional::Learned && config.observation_dropout > 0.0;
+        let learned = config.unconditional == Unconditional::Learned;
         let unconditional = learned.then(|| params.declare("unconditional", &[observed], Init::Zeros));
         Self { sizes, chunk, body, unconditional }
     }

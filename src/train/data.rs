@@ -3,7 +3,9 @@
 use crate::data::{
     Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
 };
-use crate::policy::{ActionPadding, Config, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional};
+use crate::policy::{
+    ActionPadding, Config, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional, join_states,
+};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
@@ -88,7 +90,7 @@ impl TrainingData {
     pub fn seen(&self, frames: &[u32]) -> Result<Kept> {
         let Batch { mut images, states, .. } = self.loader.batch(frames)?;
         let images = Pixels::Bytes(images.pop().unwrap_or_default());
-        Ok(Kept { images, state: self.joined(&states, frames.len()) })
+        Ok(Kept { images, state: self.joined(&states) })
     }
 
     /// Up to `most` validation frames, or of all frames where there are none, evenly spread.
@@ -107,6 +109,11 @@ impl TrainingData {
     pub fn batch(&mut self, step: u64) -> Result<Prepared> {
         let frames = self.train.batch(step - 1);
         self.prepare(&frames, [Stream::TrainNoise, Stream::TrainTime], step)
+    }
+
+    /// Frames that are kept for validation.
+    pub fn held_out(&self) -> usize {
+        self.validation.len()
     }
 
     /// Batches of `size` from the validation episodes, at most `most` of them, always with the same noise.
@@ -133,7 +140,7 @@ impl TrainingData {
         let size = self.config.chunk_size * dims;
         let mut prepared = Prepared {
             images: images.pop().unwrap_or_default(),
-            state: self.state(&states, frames.len())?,
+            state: self.state(&states)?,
             dropped: vec![0.0; frames.len()],
             weights: loss_weights(self.config.loss_reduction, &is_pad, dims),
             noise: Vec::with_capacity(actions.len()),
@@ -167,20 +174,14 @@ impl TrainingData {
 
 impl TrainingData {
     /// State vectors [B, T, S_i] of each feature as one [B, T·S].
-    fn joined(&self, states: &[Vec<f32>], batch: usize) -> Vec<f32> {
-        let widths: Vec<usize> = self.config.states().map(|(_, feature)| feature.shape[0]).collect();
-        let mut state = Vec::with_capacity(states.iter().map(Vec::len).sum());
-        for row in 0..batch * self.config.n_obs_steps {
-            for (values, &width) in states.iter().zip(&widths) {
-                state.extend_from_slice(&values[row * width..][..width]);
-            }
-        }
-        state
+    fn joined(&self, states: &[Vec<f32>]) -> Vec<f32> {
+        let widths = self.config.states().map(|(_, feature)| feature.shape[0]);
+        join_states(&states.iter().map(Vec::as_slice).zip(widths).collect::<Vec<_>>())
     }
 
     /// The same, normalised.
-    fn state(&self, states: &[Vec<f32>], batch: usize) -> Result<Vec<f32>> {
-        let mut state = self.joined(states, batch);
+    fn state(&self, states: &[Vec<f32>]) -> Result<Vec<f32>> {
+        let mut state = self.joined(states);
         self.normalizer.normalize_states(&mut state)?;
         if let Some(at) = state.iter().position(|value| !value.is_finite()) {
             return Err(Error::input(format!("a state holds {} after normalisation", state[at])));

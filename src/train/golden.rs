@@ -8,18 +8,15 @@ use serde_json::{Value, json};
 
 use super::{Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
 use crate::fields::Fields;
-use crate::flow::Solver;
+use crate::flow::{MAX_STEPS, Solver};
 use crate::graph::{Bank, Device};
 use crate::kernels::check::Distance;
 use crate::kernels::optimizer::Hyper;
 use crate::kernels::{Dtype, Set};
 use crate::policy::{
-    Config, Evaluator, Family, Guidance, Images, Network, Observations, Sampler, SamplerShape,
+    Config, Evaluator, Family, Guidance, Images, Network, Observations, Sampler, SamplerShape, join_states,
 };
 use crate::{Error, Result};
-
-/// Solver steps at most: a program holds every step's launches.
-const MAX_STEPS: usize = 1000;
 
 /// One compared quantity.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,11 +83,15 @@ impl Golden {
             None => (config.flow.solver, config.flow.num_steps),
             Some(text) => {
                 let mut fields = Fields::of(json_of(text, "solver")?, "`solver`")?;
-                (Solver::named(&fields.required::<String>("name")?)?, fields.required("steps")?)
+                let known = (Solver::named(&fields.required::<String>("name")?)?, fields.required("steps")?);
+                fields.finish(&[])?;
+                known
             }
         };
         let guidance = metadata.get("guidance").map(|text| {
-            let scale = Fields::of(json_of(text, "guidance")?, "`guidance`")?.required("scale")?;
+            let mut fields = Fields::of(json_of(text, "guidance")?, "`guidance`")?;
+            let scale = fields.required("scale")?;
+            fields.finish(&[])?;
             let guidance = Guidance { scale, unconditional: config.unconditional.clone() };
             guidance.check(&config)?;
             Ok(guidance)
@@ -155,9 +156,7 @@ impl Golden {
         for (key, feature) in self.config.states() {
             parts.push((self.tensor(&format!("obs/{key}"))?, feature.shape[0]));
         }
-        let rows = parts.first().map_or(0, |(values, width)| values.len() / width);
-        let row = |r: usize| parts.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
-        Ok((0..rows).flat_map(row).copied().collect())
+        Ok(join_states(&parts))
     }
 }
 

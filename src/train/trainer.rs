@@ -169,7 +169,12 @@ impl Trainer {
     /// # Errors
     /// If the device was lost.
     pub fn validate(&mut self) -> Result<Option<f64>> {
-        let shape = shape_of(&self.settings, Purpose::Loss, 0.0);
+        // A few frames are a small batch, not none.
+        let batch = self.settings.batch_size.min(self.data.held_out());
+        if batch == 0 {
+            return Ok(None);
+        }
+        let shape = StepShape { batch, ..shape_of(&self.settings, Purpose::Loss, 0.0) };
         if self.validation.is_none() {
             let bank = self.acting_weights();
             self.validation = Some(TrainStep::new(&self.config, &self.network, &bank, shape)?);
