@@ -10,7 +10,7 @@ use crate::data::{Dataset, Windows};
 use crate::eval::check_fit;
 use crate::image::Image;
 use crate::policy::tensors::Tensors;
-use crate::policy::{Config, FeatureType, Images, Kept, Observations, Pixels, Policy};
+use crate::policy::{Config, FeatureType, Images, Kept, Observations, Pixels, Policy, join_states};
 use crate::sim::{self, Observation};
 use crate::{Error, Result};
 
@@ -129,8 +129,8 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
         }
     }
     let batch = batch.unwrap_or(0);
-    let row = |r: usize| states.iter().flat_map(move |(values, width)| &values[r * width..][..*width]);
-    let state = (0..batch * frames).flat_map(row).copied().collect();
+    let parts: Vec<_> = states.iter().map(|(values, width)| (values.as_slice(), *width)).collect();
+    let state = join_states(&parts);
     Ok(Inputs { batch, seen: Kept { images, state }, names: Vec::new(), expert: Vec::new() })
 }
 
