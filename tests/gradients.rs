@@ -647,7 +647,11 @@ fn policies() -> Vec<Problem> {
             &with(&seeing, json!({"objective": "regression", "action_pos_embed": true})),
             false,
         ),
-        policy("policy in two passes", &with(&seeing, json!({"objective": "mip"})), false),
+        policy(
+            "policy in two passes",
+            &with(&seeing, json!({"objective": "mip", "action_pos_embed": true})),
+            false,
+        ),
         policy("state policy", &with(&feeling, json!({"n_obs_steps": 2})), false),
         policy(
             "state policy that learns what nothing looks like",
