@@ -56,16 +56,18 @@ pub fn loss(
     t: &[f64],
     noise_at: NoiseAt,
 ) -> Result<f64> {
-    let [x0, x1] = ends(noise, actions, noise_at);
+    let [x0, x1] = noise_at.ends(noise, actions);
     let x = interpolate(x0, x1, t)?;
     velocity_loss(&target_velocity(x0, x1)?, &ask(velocity, &x, t)?)
 }
 
-/// What is at t = 0 and what is at t = 1.
-pub(super) fn ends<'a>(noise: &'a [f64], actions: &'a [f64], noise_at: NoiseAt) -> [&'a [f64]; 2] {
-    match noise_at {
-        NoiseAt::Zero => [noise, actions],
-        NoiseAt::One => [actions, noise],
+impl NoiseAt {
+    /// x0 and x1: what is at t = 0 and what is at t = 1.
+    pub fn ends<'a>(self, noise: &'a [f64], actions: &'a [f64]) -> [&'a [f64]; 2] {
+        match self {
+            Self::Zero => [noise, actions],
+            Self::One => [actions, noise],
+        }
     }
 }
 

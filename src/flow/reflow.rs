@@ -7,7 +7,7 @@
 //!
 //! A field holds its observations: pairs remember noise and actions alone, so ask both policies at the same ones.
 
-use super::path::{Velocity, ask, ends, interpolate, loss, row_length, target_velocity, velocity_loss};
+use super::path::{Velocity, ask, interpolate, loss, row_length, target_velocity, velocity_loss};
 use super::{FlowConfig, NoiseAt, sample};
 use crate::{Error, Result};
 
@@ -86,7 +86,7 @@ pub fn distillation_loss(
     noise_at: NoiseAt,
 ) -> Result<f64> {
     row_length(&teacher.noise, batch)?;
-    let [x0, x1] = ends(&teacher.noise, &teacher.actions, noise_at);
+    let [x0, x1] = noise_at.ends(&teacher.noise, &teacher.actions);
     let target = target_velocity(x0, x1)?;
     let t = if noise_at == NoiseAt::Zero { 0.0 } else { 1.0 };
     velocity_loss(&target, &ask(student, &teacher.noise, &vec![t; batch])?)
@@ -117,7 +117,7 @@ mod tests {
     fn a_straight_field_has_no_loss_and_one_euler_step_is_exact() {
         let pairs = Pairs { noise: random(2, 8), actions: random(3, 8) };
         for noise_at in ENDS {
-            let [x0, x1] = ends(&pairs.noise, &pairs.actions, noise_at);
+            let [x0, x1] = noise_at.ends(&pairs.noise, &pairs.actions);
             let mut straight = |_: &[f64], _: &[f64]| target_velocity(x0, x1);
             assert_eq!(straightness(&mut straight, x0, x1, 2, 10), Ok(0.0));
             assert_eq!(rectified_loss(&mut straight, &pairs, &[0.3, 0.8], noise_at), Ok(0.0));

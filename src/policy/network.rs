@@ -209,7 +209,7 @@ impl Network {
     /// included. A regression has one step, MIP two.
     ///
     /// # Errors
-    /// If the configuration's solver has no fixed steps to unroll.
+    /// If there are no steps.
     pub fn sample(
         &self,
         graph: &mut Graph,
@@ -223,15 +223,12 @@ impl Network {
         let table = self.time_table(graph, &times);
         let branches = self.branches(graph, config, seen, guidance);
         let shape = graph.shape(noise).to_vec();
-        let zeros = match config.objective {
-            Objective::Flow => noise,
-            _ => graph.constant(&shape, vec![0.0; shape.iter().product()]),
-        };
         let mut field = GraphField { graph, network: self, branches, table, row: 0, shape };
         match config.objective {
             Objective::Flow => config.flow.integrate(&mut field, noise, steps),
-            _ => {
-                let mut path = vec![zeros];
+            Objective::Regression | Objective::Mip => {
+                let zeros = vec![0.0; field.shape.iter().product()];
+                let mut path = vec![field.graph.constant(&field.shape, zeros)];
                 for &t in &times {
                     let answer = field.velocity(&path[path.len() - 1], t)?;
                     path.push(answer);

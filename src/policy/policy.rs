@@ -219,17 +219,17 @@ impl Policy {
     /// # Errors
     /// As [`Self::predict_chunk`].
     pub fn velocity(&mut self, observations: &Observations<'_>, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
-        let (batch, kept) = self.checked(observations, x)?;
-        let shape =
-            SamplerShape { images: kept.images.images().dtype(), ..SamplerShape::of(&self.config, batch) };
+        let (batch, state) = self.checked(observations, x)?;
+        let seen = Observations { images: observations.images, state: &state };
+        let shape = SamplerShape { images: seen.images.dtype(), ..SamplerShape::of(&self.config, batch) };
         let evaluator = self.evaluator(shape)?;
-        kept.observations().write(evaluator.program())?;
+        seen.write(evaluator.program())?;
         evaluator.encode()?;
         evaluator.velocity(x, t)
     }
 
-    /// Checks observations and noise [B, H, A]; B, and the observations normalised.
-    fn checked(&self, observations: &Observations<'_>, noise: &[f32]) -> Result<(usize, Kept)> {
+    /// Checks observations and noise [B, H, A]; B, and the states normalised.
+    fn checked(&self, observations: &Observations<'_>, noise: &[f32]) -> Result<(usize, Vec<f32>)> {
         let size = self.chunk_len();
         if noise.is_empty() || !noise.len().is_multiple_of(size) {
             let (given, shape) = (noise.len(), [self.config.chunk_size, self.config.action().1]);
@@ -251,9 +251,9 @@ impl Policy {
             if found.is_some_and(|(what, ..)| what == "the state") { sizes.state } else { sizes.image };
         finite(found, self.config.n_obs_steps * frame)?;
         finite(Images::Floats(noise).not_finite().map(|(at, value)| ("the noise", at, value)), size)?;
-        let mut kept = Kept::repeated(*observations, 1);
-        self.normalizer.normalize_states(&mut kept.state)?;
-        Ok((batch, kept))
+        let mut state = observations.state.to_vec();
+        self.normalizer.normalize_states(&mut state)?;
+        Ok((batch, state))
     }
 
     /// Runs the solver: the whole path, or its end alone, each point [B, H, A] and normalised.
@@ -264,14 +264,14 @@ impl Policy {
         path: bool,
     ) -> Result<Vec<Vec<f32>>> {
         let (size, frames) = (self.chunk_len(), self.config.n_obs_steps);
-        let (batch, kept) = self.checked(observations, noise)?;
+        let (batch, state) = self.checked(observations, noise)?;
+        let seen = Observations { images: observations.images, state: &state };
         let sizes = FrameSizes::of(&self.config);
         let adaptive = self.config.objective == Objective::Flow && self.config.flow.solver == Solver::Dopri5;
         let mut points: Vec<Vec<f32>> = Vec::new();
         for first in (0..batch).step_by(MAX_BATCH) {
             let last = (first + MAX_BATCH).min(batch);
-            let part = kept.observations().part(first * frames..last * frames, sizes);
-            let mut part = Kept::repeated(part, 1);
+            let mut part = Kept::repeated(seen.part(first * frames..last * frames, sizes), 1);
             let noise = &noise[first * size..last * size];
             let padded = match self.bank.device() {
                 Device::Gpu(_) => (last - first).next_power_of_two(),

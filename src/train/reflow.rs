@@ -2,7 +2,7 @@
 //! arXiv 2209.03003), and is measured on some of it.
 
 use super::data::TrainingData;
-use crate::flow::{self, NoiseAt, Solver, straightness, velocity_loss};
+use crate::flow::{self, Solver, straightness, velocity_loss};
 use crate::policy::{Kept, Objective, Policy};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
@@ -102,10 +102,7 @@ impl Probe {
     /// If the policy sees other things, or the device fails.
     pub fn straightness(&self, policy: &mut Policy) -> Result<f64> {
         let flow::Pairs { noise, actions } = &self.pairs;
-        let [x0, x1] = match policy.config().flow.noise_at {
-            NoiseAt::Zero => [noise, actions],
-            NoiseAt::One => [actions, noise],
-        };
+        let [x0, x1] = policy.config().flow.noise_at.ends(noise, actions);
         let mut velocity = |x: &[f64], t: &[f64]| {
             let v = policy.velocity(&self.seen.observations(), &narrow(x), &narrow(t))?;
             Ok(v.into_iter().map(f64::from).collect())
