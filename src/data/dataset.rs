@@ -21,7 +21,10 @@ use crate::{Error, Result, image::Image};
 #[derive(Debug, Clone, PartialEq)]
 enum Column {
     /// `values[frame * width + component]`
-    Vectors { width: usize, values: Vec<f32> },
+    Vectors {
+        width: usize,
+        values: Vec<f32>,
+    },
     Pictures(Pictures),
 }
 
