@@ -172,6 +172,18 @@ impl Dataset {
         .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", self.roots[0].display())))
     }
 
+    /// A frame's picture as its parquet file has it. Use [`Self::image`], which reads every kind.
+    ///
+    /// # Errors
+    /// If there is no picture column of that name, no such frame, or its picture is a file of its own.
+    pub fn picture(&self, key: &str, frame: usize) -> Result<&[u8]> {
+        match self.columns.get(key) {
+            Some(Column::Pictures(pictures)) => pictures.kept(frame),
+            _ => None,
+        }
+        .ok_or_else(|| self.no_column(key, "picture"))
+    }
+
     /// The shape `[3, H, W]` of a camera's pictures, whatever `meta/info.json` declares: that of its first frame.
     ///
     /// # Errors

@@ -73,6 +73,14 @@ impl Pictures {
         decode(&self.encoded(frame)?)
     }
 
+    /// A frame's encoded picture, if it is in memory.
+    pub fn kept(&self, frame: usize) -> Option<&[u8]> {
+        match self.places.get(frame)? {
+            Place::Kept { block, start, end } => Some(&self.blocks[*block][*start..*end]),
+            Place::File(_) => None,
+        }
+    }
+
     fn encoded(&self, frame: usize) -> Result<Cow<'_, [u8]>> {
         match &self.places[frame] {
             Place::Kept { block, start, end } => Ok(Cow::Borrowed(&self.blocks[*block][*start..*end])),
