@@ -146,7 +146,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         dataset,
         &recipe.config,
         normalizer,
-        settings.batch_size,
+        settings.samples_per_step(),
         settings.eval_split,
         settings.seed,
     )?;

@@ -29,8 +29,10 @@ pub enum Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Samples of a step.
+    /// Samples that go through the network together.
     pub batch_size: usize,
+    /// Batches whose mean gradient makes an optimiser step.
+    pub grad_accum_steps: usize,
     /// Optimiser steps in all; the schedule ends there.
     pub steps: u64,
     /// Which optimiser.
@@ -77,6 +79,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             batch_size: 64,
+            grad_accum_steps: 1,
             steps: 18_000,
             optimizer: OptimizerKind::Adamw,
             lr: 1e-3,
@@ -139,6 +142,9 @@ impl TrainConfig {
         if self.batch_size == 0 {
             return wrong("batch-size", &self.batch_size, "at least 1");
         }
+        if self.grad_accum_steps == 0 {
+            return wrong("grad-accum-steps", &self.grad_accum_steps, "at least 1");
+        }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return wrong("lr", &self.lr, "a positive number");
         }
@@ -168,6 +174,11 @@ impl TrainConfig {
             return wrong("log-freq or --save-freq", &0, "at least 1");
         }
         Ok(())
+    }
+
+    /// Samples of an optimiser step.
+    pub fn samples_per_step(&self) -> usize {
+        self.batch_size * self.grad_accum_steps
     }
 
     /// The learning rate of a step, counted from 1, when `progress` of the run, from 0 to 1, is over.
@@ -219,6 +230,7 @@ mod tests {
         for (config, flag) in [
             (TrainConfig { steps: 0, ..default.clone() }, "--steps"),
             (TrainConfig { batch_size: 0, ..default.clone() }, "--batch-size"),
+            (TrainConfig { grad_accum_steps: 0, ..default.clone() }, "--grad-accum-steps"),
             (TrainConfig { lr: f64::NAN, ..default.clone() }, "--lr"),
             (TrainConfig { ema_decay: 1.0, ..default.clone() }, "--ema-decay"),
             (TrainConfig { grad_clip_norm: -1.0, ..default.clone() }, "--grad-clip-norm"),

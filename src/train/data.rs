@@ -4,13 +4,14 @@ use crate::data::{
     Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
 };
 use crate::policy::{
-    ActionPadding, Config, Feature, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional, join_states,
+    ActionPadding, Config, Feature, FeatureType, Images, Kept, Normalizer, Observations, Pixels, Stats,
+    Unconditional, join_states,
 };
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
-use super::loss_weights;
 use super::reflow::FramePairs;
+use super::{StepInputs, loss_weights};
 
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
@@ -31,6 +32,30 @@ pub struct Prepared {
     pub weights: Vec<f32>,
 }
 
+impl Prepared {
+    /// One of `parts` equal parts of the samples, as a step takes it.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn part(&self, part: usize, parts: usize) -> StepInputs<'_> {
+        fn cut<T>(values: &[T], part: usize, parts: usize) -> &[T] {
+            let size = values.len() / parts;
+            &values[part * size..][..size]
+        }
+        StepInputs {
+            seen: Observations {
+                images: self.images.iter().map(|images| Images::Bytes(cut(images, part, parts))).collect(),
+                state: cut(&self.state, part, parts),
+            },
+            dropped: cut(&self.dropped, part, parts),
+            actions: cut(&self.actions, part, parts),
+            noise: cut(&self.noise, part, parts),
+            times: cut(&self.times, part, parts),
+            weights: cut(&self.weights, part, parts),
+        }
+    }
+}
+
 /// The training and validation samples of a data set.
 pub struct TrainingData {
     loader: Loader,
@@ -45,7 +70,7 @@ pub struct TrainingData {
 }
 
 impl TrainingData {
-    /// Decodes the images and splits the episodes.
+    /// Decodes the images and splits the episodes. An optimiser step takes `samples`.
     ///
     /// # Errors
     /// If the data set lacks what the policy is configured for, or is too small.
@@ -53,7 +78,7 @@ impl TrainingData {
         dataset: Dataset,
         config: &Config,
         normalizer: Normalizer,
-        batch_size: usize,
+        samples: usize,
         eval_split: f64,
         seed: u64,
     ) -> Result<Self> {
@@ -66,7 +91,7 @@ impl TrainingData {
         };
         let split = split_episodes(dataset.episodes.len(), eval_split, seed)?;
         let loader = Loader::new(dataset, &features, windows, padding, MAX_CACHE_BYTES)?;
-        let train = Sampler::new(loader.frames_of(&split.train), batch_size, seed)?;
+        let train = Sampler::new(loader.frames_of(&split.train), samples, seed)?;
         let validation = loader.frames_of(&split.validation);
         Ok(Self { loader, train, validation, cameras, config: config.clone(), normalizer, seed, pairs: None })
     }

@@ -12,6 +12,7 @@ mod run;
 mod step;
 #[cfg(feature = "data")]
 mod trainer;
+mod update;
 
 pub use config::{OptimizerKind, Schedule, TrainConfig};
 #[cfg(feature = "data")]
@@ -21,3 +22,4 @@ pub use run::{EvalOutcome, Outcome, Run, append_metrics, run};
 pub use step::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, loss_weights, step_graph};
 #[cfg(feature = "data")]
 pub use trainer::Trainer;
+pub use update::{UpdateStep, update_graph};

@@ -136,11 +136,11 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
             reached = settings.target_loss > 0.0 && outcome.loss <= settings.target_loss;
             let rate = (step - logged) as f64 / logged_at.elapsed().as_secs_f64().max(1e-9);
             (logged, logged_at) = (step, Instant::now());
-            let samples_per_s = rate * settings.batch_size as f64;
+            let samples_per_s = rate * settings.samples_per_step() as f64;
             metrics.write(&json!({
                 "step": step,
                 "epoch": step as f64 / trainer.steps_per_epoch().max(1) as f64,
-                "samples": step * settings.batch_size as u64,
+                "samples": step * settings.samples_per_step() as u64,
                 "loss": report.loss,
                 "grad_norm": report.grad_norm,
                 "lr": settings.learning_rate(step, progress),

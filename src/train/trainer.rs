@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::data::{Prepared, TrainingData};
-use super::{OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update};
+use super::data::TrainingData;
+use super::{OptimizerKind, Purpose, StepReport, StepShape, TrainConfig, TrainStep, Update, UpdateStep};
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
-use crate::policy::{
-    Config, Folder, Images, Network, Observations, Parts, Pretrained, RunDir, Stats, run_dir,
-    write_pretrained,
-};
+use crate::policy::{Config, Folder, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained};
 use crate::{Error, Result};
 
 /// Validation batches: enough for two digits.
@@ -32,6 +29,8 @@ pub struct Trainer {
     bank: Bank,
     data: TrainingData,
     step: TrainStep,
+    /// What follows the step's last part, where a step has several.
+    update: Option<UpdateStep>,
     validation: Option<TrainStep>,
     done: u64,
 }
@@ -67,8 +66,11 @@ impl Trainer {
             decoupled: settings.optimizer == OptimizerKind::Adamw,
             average: settings.ema_decay > 0.0,
         };
-        let shape = shape_of(settings, &data, Purpose::Update(update), config.dropout);
+        let parts = settings.grad_accum_steps > 1;
+        let purpose = if parts { Purpose::Accumulate } else { Purpose::Update(update) };
+        let shape = shape_of(settings, &data, purpose, config.dropout);
         let step = TrainStep::new(config, &network, &bank, shape)?;
+        let update = parts.then(|| UpdateStep::new(&bank, update)).transpose()?;
         Ok(Self {
             config: config.clone(),
             settings: settings.clone(),
@@ -78,6 +80,7 @@ impl Trainer {
             bank,
             data,
             step,
+            update,
             validation: None,
             done: 0,
         })
@@ -120,9 +123,21 @@ impl Trainer {
         let number = self.done + 1;
         let batch = self.data.batch(number)?;
         let hyper = self.settings.hyper(number, progress);
-        self.step.run(&inputs(&batch), &hyper, self.settings.seed, number)?;
+        let parts = self.settings.grad_accum_steps;
+        self.step.begin()?;
+        for part in 0..parts {
+            self.step.run(&batch.part(part, parts), &hyper, self.settings.seed, self.number(number, part))?;
+        }
+        if let Some(update) = &self.update {
+            update.run(&hyper, number)?;
+        }
         self.done = number;
         Ok(())
+    }
+
+    /// What keys the randomness of a step's part, counted from 1: that of a step where it has one part.
+    fn number(&self, step: u64, part: usize) -> u64 {
+        (step - 1) * self.settings.grad_accum_steps as u64 + part as u64 + 1
     }
 
     /// Waits for the last step and reads its loss.
@@ -130,7 +145,10 @@ impl Trainer {
     /// # Errors
     /// If the loss or a gradient was not finite; the sentence names the step and the tensor.
     pub fn report(&mut self) -> Result<StepReport> {
-        let report = self.step.report()?;
+        let mut report = self.step.report()?;
+        if let Some(update) = &self.update {
+            (report.grad_norm, report.bad_step) = update.report()?;
+        }
         if let Some(bad) = report.bad_step {
             return Err(self.explain(bad)?);
         }
@@ -145,15 +163,23 @@ impl Trainer {
         let batch = self.data.batch(bad)?;
         let shape = shape_of(&self.settings, &self.data, Purpose::Gradients, self.config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
-        step.run(&inputs(&batch), &self.settings.hyper(bad, 0.0), self.settings.seed, bad)?;
-        let loss = step.report()?.loss;
         let first = |set| -> Result<Option<String>> {
             let values = self.bank.read(set)?;
             let mut named = self.params.iter().zip(&values);
             let found = named.find(|(_, values)| values.iter().any(|v| !v.is_finite()));
             Ok(found.map(|((_, param), _)| param.name.clone()))
         };
-        let what = match (first(Set::Weights)?, first(Set::Gradients)?) {
+        let (mut loss, mut bad_gradient) = (f32::NAN, None);
+        for part in 0..self.settings.grad_accum_steps {
+            let inputs = batch.part(part, self.settings.grad_accum_steps);
+            let hyper = self.settings.hyper(bad, 0.0);
+            step.run(&inputs, &hyper, self.settings.seed, self.number(bad, part))?;
+            (loss, bad_gradient) = (step.report()?.loss, first(Set::Gradients)?);
+            if bad_gradient.is_some() {
+                break;
+            }
+        }
+        let what = match (first(Set::Weights)?, bad_gradient) {
             (Some(name), _) => format!("weight `{name}` is not finite"),
             (None, Some(name)) => format!("the gradient of `{name}` is not finite (loss {loss})"),
             (None, None) => format!("the gradient's norm is not finite (loss {loss})"),
@@ -182,7 +208,7 @@ impl Trainer {
         let Some(step) = &self.validation else { return Ok(None) };
         let (mut sum, mut count) = (0.0, 0);
         for batch in self.data.validation(batch, VALIDATION_BATCHES) {
-            step.run(&inputs(&batch?), &self.settings.hyper(1, 0.0), 0, 1)?;
+            step.run(&batch?.part(0, 1), &self.settings.hyper(1, 0.0), 0, 1)?;
             sum += step.loss()?;
             count += 1;
         }
@@ -247,20 +273,6 @@ impl Trainer {
 fn shape_of(settings: &TrainConfig, data: &TrainingData, purpose: Purpose, dropout: f32) -> StepShape {
     let cameras = data.cameras().iter().map(|&present| present.then_some(Dtype::U8)).collect();
     StepShape { batch: settings.batch_size, cameras, t_per_slot: false, purpose, dropout }
-}
-
-fn inputs(batch: &Prepared) -> StepInputs<'_> {
-    StepInputs {
-        seen: Observations {
-            images: batch.images.iter().map(|images| Images::Bytes(images)).collect(),
-            state: &batch.state,
-        },
-        dropped: &batch.dropped,
-        actions: &batch.actions,
-        noise: &batch.noise,
-        times: &batch.times,
-        weights: &batch.weights,
-    }
 }
 
 fn write_set(bank: &Bank, set: Set, values: &[Vec<f32>]) {

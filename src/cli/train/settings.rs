@@ -8,9 +8,12 @@ use crate::train::{OptimizerKind, Schedule, TrainConfig};
 /// Settings that are given; the others keep their values.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// Samples of a step [default: the preset's]
+    /// Samples that go through the network together [default: the preset's]
     #[arg(long)]
     batch_size: Option<usize>,
+    /// Batches whose mean gradient makes an optimizer step
+    #[arg(long, value_name = "K")]
+    grad_accum_steps: Option<usize>,
     /// Optimizer steps in all [default: the preset's]
     #[arg(long, conflicts_with = "epochs")]
     steps: Option<u64>,
@@ -102,6 +105,7 @@ impl Settings {
     pub fn over(&self, base: TrainConfig) -> TrainConfig {
         TrainConfig {
             batch_size: self.batch_size.unwrap_or(base.batch_size),
+            grad_accum_steps: self.grad_accum_steps.unwrap_or(base.grad_accum_steps),
             steps: self.steps.unwrap_or(base.steps),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
             lr: self.lr.unwrap_or(base.lr),
