@@ -12,9 +12,10 @@ use clap::ArgAction;
 use serde_json::json;
 
 use super::common::{DeviceArgs, note, write_file};
-use crate::data::{Dataset, check_width};
+use crate::data::{Augmentation, Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
+use crate::memory::in_words;
 use crate::policy::{Config, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
@@ -95,6 +96,7 @@ pub fn run(args: Args) -> Result<()> {
 impl Args {
     /// Refuses a mistyped environment, and what a run that goes on cannot change.
     fn check(&self) -> Result<()> {
+        self.settings.check()?;
         self.env.as_deref().map_or(Ok(()), |env| sim::make(env).map(drop))?;
         if !self.resume {
             return Ok(());
@@ -140,16 +142,15 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         None => bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?,
     };
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
+    if recipe.reflow.is_some() && recipe.settings.augmentation() != Augmentation::NONE {
+        return Err(Error::input(
+            "--random-crop and --color-jitter do not go with --reflow-from: the teacher's samples are of the pictures \
+             as they are",
+        ));
+    }
     let episodes = dataset.episodes.len();
     let settings = &mut recipe.settings;
-    let mut data = TrainingData::new(
-        dataset,
-        &recipe.config,
-        normalizer,
-        settings.samples_per_step(),
-        settings.eval_split,
-        settings.seed,
-    )?;
+    let mut data = TrainingData::new(dataset, &recipe.config, normalizer, settings)?;
     if let Some(epochs) = args.settings.epochs {
         settings.steps = epochs * data.steps_per_epoch();
     }
@@ -179,6 +180,12 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         }
         trainer.restore(&last.folder)?;
         note(format!("going on from {}", last.folder.display()));
+    }
+    if recipe.config.images().next().is_some() {
+        note(match trainer.image_bytes() {
+            0 => "pictures are decoded as they are needed".to_owned(),
+            bytes => format!("all pictures are decoded: {} of memory", in_words(bytes as u64)),
+        });
     }
     note(format!(
         "{frames} frames in {episodes} episodes, {} steps an epoch; run folder {}",

@@ -1,11 +1,14 @@
 //! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
-//! decodes every image once, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
+//! decodes every image
+//! once, or when it is needed, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
 //! [`DatasetWriter`] goes the other way. Nothing here knows of graphs, GPUs or simulators.
 //!
 //! [`Features`] and [`Stats`] need no parquet, so that a policy on a robot can use them without the `data` feature.
 
+#[cfg(feature = "data")]
+mod augment;
 #[cfg(feature = "data")]
 mod cache;
 #[cfg(feature = "data")]
@@ -20,6 +23,8 @@ mod describe;
 mod episodes;
 mod features;
 #[cfg(feature = "data")]
+mod frame_files;
+#[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
 mod loader;
@@ -27,6 +32,8 @@ mod loader;
 mod overview;
 #[cfg(feature = "data")]
 mod pictures;
+#[cfg(feature = "data")]
+mod prefetch;
 #[cfg(feature = "data")]
 mod split;
 mod stats;
@@ -41,12 +48,14 @@ mod writer;
 
 #[cfg(feature = "data")]
 pub use {
-    cache::{ImageCache, MAX_CACHE_BYTES},
+    augment::Augmentation,
+    cache::{CacheOptions, MAX_CACHE_BYTES},
     dataset::Dataset,
     episodes::Episode,
     info::Info,
-    loader::{Batch, Loader, check_width},
+    loader::{Batch, Loader, Varied, check_width},
     overview::Overview,
+    prefetch::Prefetch,
     split::{Sampler, Split, split_episodes},
     window::{Padding, Windows},
     writer::DatasetWriter,

@@ -1,10 +1,14 @@
 //! Training: the step's program, the run, schedules, resuming, metrics.
 
+#[cfg(feature = "data")]
+mod batches;
 mod config;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod golden;
 mod golden_shapes;
+#[cfg(feature = "data")]
+mod memory;
 #[cfg(feature = "data")]
 mod reflow;
 #[cfg(feature = "data")]
@@ -15,6 +19,8 @@ mod trainer;
 mod update;
 
 pub use config::{OptimizerKind, Schedule, TrainConfig};
+#[cfg(feature = "data")]
+pub use memory::Needs;
 #[cfg(feature = "data")]
 pub use reflow::{FramePairs, Probe};
 #[cfg(feature = "data")]

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::batches::Batches;
 use super::data::TrainingData;
+use super::memory::{self, Needs};
 use super::{OptimizerKind, Purpose, StepReport, StepShape, TrainConfig, TrainStep, Update, UpdateStep};
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
@@ -27,7 +30,8 @@ pub struct Trainer {
     network: Network,
     params: Arc<Params>,
     bank: Bank,
-    data: TrainingData,
+    data: Arc<TrainingData>,
+    batches: Batches,
     step: TrainStep,
     /// What follows the step's last part, where a step has several.
     update: Option<UpdateStep>,
@@ -53,6 +57,22 @@ impl Trainer {
         let params = Arc::new(params);
         let mut sets = vec![Set::Weights, Set::Gradients, Set::Moment1, Set::Moment2];
         sets.extend((settings.ema_decay > 0.0).then_some(Set::Average));
+        let update = Update {
+            decoupled: settings.optimizer == OptimizerKind::Adamw,
+            average: settings.ema_decay > 0.0,
+        };
+        let parts = settings.grad_accum_steps > 1;
+        let purpose = if parts { Purpose::Accumulate } else { Purpose::Update(update) };
+        let shape = shape_of(settings, &data, purpose, config.dropout);
+        let validates = settings.eval_freq > 0 && data.held_out() > 0;
+        let needs = |batch| {
+            let shape = StepShape { batch, ..shape.clone() };
+            let waiting = Batches::AT_ONCE * settings.grad_accum_steps;
+            Needs::of(device, config, &network, &params, &shape, update, validates, waiting)
+        };
+        if memory::on_host(device) {
+            memory::check(settings.batch_size, settings.grad_accum_steps, None, needs)?;
+        }
         let bank = Bank::new(device, &params, &sets)?;
         let initial = match from {
             Some(pretrained) => pretrained.weights(&params)?,
@@ -62,15 +82,10 @@ impl Trainer {
         if settings.ema_decay > 0.0 {
             write_set(&bank, Set::Average, &initial);
         }
-        let update = Update {
-            decoupled: settings.optimizer == OptimizerKind::Adamw,
-            average: settings.ema_decay > 0.0,
-        };
-        let parts = settings.grad_accum_steps > 1;
-        let purpose = if parts { Purpose::Accumulate } else { Purpose::Update(update) };
-        let shape = shape_of(settings, &data, purpose, config.dropout);
         let step = TrainStep::new(config, &network, &bank, shape)?;
         let update = parts.then(|| UpdateStep::new(&bank, update)).transpose()?;
+        let data = Arc::new(data);
+        let workers = settings.num_workers.unwrap_or_else(|| workers(device));
         Ok(Self {
             config: config.clone(),
             settings: settings.clone(),
@@ -78,6 +93,7 @@ impl Trainer {
             network,
             params,
             bank,
+            batches: Batches::new(Arc::clone(&data), workers),
             data,
             step,
             update,
@@ -94,6 +110,21 @@ impl Trainer {
     /// Steps that show every training sample once.
     pub fn steps_per_epoch(&self) -> u64 {
         self.data.steps_per_epoch()
+    }
+
+    /// How long steps have waited for their data so far.
+    pub fn waited(&self) -> Duration {
+        self.batches.waited()
+    }
+
+    /// Bytes of decoded pictures in memory; 0 where they are decoded as they are needed.
+    pub fn image_bytes(&self) -> usize {
+        self.data.loader().image_bytes()
+    }
+
+    /// What the user should hear of since last asked.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.data.loader().take_notes()
     }
 
     /// The network.
@@ -121,7 +152,7 @@ impl Trainer {
     /// If the batch cannot be made, or the device was lost.
     pub fn advance(&mut self, progress: f64) -> Result<()> {
         let number = self.done + 1;
-        let batch = self.data.batch(number)?;
+        let batch = self.batches.of(number)?;
         let hyper = self.settings.hyper(number, progress);
         let parts = self.settings.grad_accum_steps;
         self.step.begin()?;
@@ -160,6 +191,7 @@ impl Trainer {
 
     /// Runs a step whose gradient was not finite again, without its update, and names what is not finite.
     fn explain(&mut self, bad: u64) -> Result<Error> {
+        self.batches.rest();
         let batch = self.data.batch(bad)?;
         let shape = shape_of(&self.settings, &self.data, Purpose::Gradients, self.config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
@@ -273,6 +305,13 @@ impl Trainer {
 fn shape_of(settings: &TrainConfig, data: &TrainingData, purpose: Purpose, dropout: f32) -> StepShape {
     let cameras = data.cameras().iter().map(|&present| present.then_some(Dtype::U8)).collect();
     StepShape { batch: settings.batch_size, cameras, t_per_slot: false, purpose, dropout }
+}
+
+/// Threads that load data unless the user says otherwise: a CPU device needs cores for itself.
+fn workers(device: &Device) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let idle = if matches!(device, Device::Gpu(_)) { cores } else { cores / 2 };
+    idle.clamp(1, 8)
 }
 
 fn write_set(bank: &Bank, set: Set, values: &[Vec<f32>]) {
