@@ -2,10 +2,10 @@
 
     python tests/interop/loader_speed.py FOLDER [--frames 300] [--rounds 3] [--beside "COMMAND ... {root}"]
 
-Makes, once, three datasets of 480x640 pictures with LeRobot's package (PNG in parquet, AV1, H.264; as its recorder writes
-them), and draws shuffled batches of 8 with its DataLoader, with no worker and with two. Speeds are pictures a second,
-decoded to float32 [3, 480, 640] in [0, 1]. --beside is run once a round and a dataset, with {root} in its place, and says
-its own speed: the last number before "frames/s" on a line of its output.
+Makes, once, three datasets of 480x640 pictures with LeRobot's package (PNG in parquet, AV1, H.264; as its recorder
+writes them), and draws shuffled batches of 8 with its DataLoader, with no worker and with two. Speeds are pictures a
+second, decoded to float32 [3, 480, 640] in [0, 1]. --beside is run once a round and a dataset, with {root} in its
+place, and says its own speed: the last number before "frames/s" in its output.
 """
 
 import argparse
