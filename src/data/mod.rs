@@ -17,10 +17,14 @@ mod describe;
 #[cfg(feature = "data")]
 mod episodes;
 mod features;
+#[cfg(feature = "hub")]
+mod hub;
 #[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
 mod loader;
+#[cfg(feature = "data")]
+mod locate;
 #[cfg(feature = "data")]
 mod overview;
 #[cfg(feature = "data")]
@@ -42,6 +46,7 @@ pub use {
     episodes::Episode,
     info::Info,
     loader::{Batch, Loader, check_width},
+    locate::{Places, locate},
     overview::Overview,
     split::{Sampler, Split, split_episodes},
     window::{Padding, Windows},
