@@ -20,5 +20,7 @@ pub mod report;
 pub mod rng;
 pub mod sim;
 pub mod train;
+#[cfg(feature = "video")]
+pub mod video;
 
 pub use error::{Error, ErrorKind, Result};

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use flowgpu::policy::{Backbone, Tensor, Tensors, VitSizes, backbone, tensors::to_safetensors};
+use flowgpu::graph::ops::ChannelScale;
+use flowgpu::nn::{IMAGENET, VitSizes};
+use flowgpu::policy::{Backbone, BackboneSizes, Tensor, Tensors, backbone, tensors::to_safetensors};
 
-const SIZES: VitSizes = VitSizes { layers: 2, embed_dim: 16, mlp_dim: 24, patch_size: 4 };
+const SIZES: BackboneSizes = BackboneSizes { layers: 2, embed_dim: 16, mlp_dim: 24, patch_size: 4 };
 const GRID: [usize; 2] = [4, 4];
 
 fn fixture(name: &str) -> PathBuf {
@@ -16,8 +18,11 @@ fn read(name: &str) -> Tensors {
     Backbone::read(fixture(name)).expect("a backbone").tensors(&SIZES, GRID).expect("its tensors")
 }
 
+/// Tensors with their names.
+type Named = Vec<(String, Tensor)>;
+
 /// The tensors of a file as they are.
-fn raw(path: &Path) -> Vec<(String, Tensor)> {
+fn raw(path: &Path) -> Named {
     let bytes = std::fs::read(path).expect("a file");
     let tensors = Tensors::parse(&bytes, "fixture").expect("whole");
     tensors.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
@@ -105,25 +110,22 @@ fn older_names_and_names_inside_a_checkpoint_are_known() {
 
 #[test]
 fn another_pixel_normalisation_is_the_same_function_of_a_pixel() {
-    let (mean, std) = ([0.5, 0.4, 0.3], [0.5, 0.25, 0.125]);
+    let other = ChannelScale { mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.125] };
     let mut plain = Backbone::read(fixture("timm")).expect("a backbone");
-    let mut folded =
-        Backbone::read(fixture("timm")).and_then(|b| b.trained_on(mean, std)).expect("a backbone");
-    let convolve = |backbone: &mut Backbone, mean: [f32; 3], std: [f32; 3]| {
+    let mut folded = Backbone::read(fixture("timm")).and_then(|b| b.trained_on(other)).expect("a backbone");
+    let convolve = |backbone: &mut Backbone, scale: ChannelScale| {
         let tensors = backbone.tensors(&SIZES, GRID).expect("its tensors");
         let get = |name: &str| &tensors.get(&format!("{}{name}", backbone::PREFIX)).expect("there").values;
         let (weight, bias) = (get("conv_proj.weight"), get("conv_proj.bias"));
-        let pixel = |i: usize| ((i * 37) % 101) as f32 / 100.0;
-        let output = weight.chunks_exact(48).zip(bias).map(|(filter, bias)| {
-            let terms = filter.iter().enumerate().map(|(i, w)| w * (pixel(i) - mean[i / 16]) / std[i / 16]);
-            bias + terms.sum::<f32>()
+        let pixel = |i: usize| ((i * 37) % 101) as f64 / 100.0;
+        let output = weight.chunks_exact(48).zip(bias).map(|(filter, &bias)| {
+            let seen = |i: usize| (pixel(i) - scale.mean[i / 16]) / scale.std[i / 16];
+            f64::from(bias) + filter.iter().enumerate().map(|(i, &w)| f64::from(w) * seen(i)).sum::<f64>()
         });
-        output.collect::<Vec<f32>>()
+        output.collect::<Vec<f64>>()
     };
-    let expected = convolve(&mut plain, mean, std);
-    let found = convolve(&mut folded, backbone::IMAGENET_MEAN, backbone::IMAGENET_STD);
-    for (a, b) in found.iter().zip(&expected) {
-        assert!((a - b).abs() <= 2e-5 * (1.0 + b.abs()), "{a} and {b}");
+    for (a, b) in convolve(&mut folded, IMAGENET).iter().zip(&convolve(&mut plain, other)) {
+        assert!((a - b).abs() <= 2e-6 * (1.0 + b.abs()), "{a} and {b}");
     }
 }
 
@@ -131,7 +133,7 @@ fn another_pixel_normalisation_is_the_same_function_of_a_pixel() {
 fn what_does_not_fit_is_named() {
     let here = tempfile::tempdir().expect("a folder");
     let good = raw(&fixture("timm"));
-    let changed = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let changed = |change: &dyn Fn(&mut Named)| {
         let mut tensors = good.clone();
         change(&mut tensors);
         error(&write(here.path(), &tensors))
@@ -154,8 +156,8 @@ fn what_does_not_fit_is_named() {
     assert!(said.contains("no vision transformer under names that are known"), "{said}");
 
     let mut backbone = Backbone::read(fixture("timm")).expect("a backbone");
-    let wanted = VitSizes { mlp_dim: 64, ..SIZES };
-    let said = backbone.tensors(&wanted, GRID).expect_err("another width").to_string();
+    let wanted = VitSizes { image: [16, 16], patch: 4, width: 16, layers: 2, heads: 2, mlp: 64 };
+    let said = backbone.for_encoder(&wanted).expect_err("another width").to_string();
     assert!(said.contains("its mlp_dim is 24 where the configuration asks for 64"), "{said}");
     let mut bad = good.clone();
     bad.iter_mut().find(|(name, _)| name == "cls_token").expect("there").1.values[3] = f32::NAN;

@@ -247,7 +247,7 @@ fn loss(graph: &mut Graph, y: Value, _: ParamId) -> Value {
     let target = graph.constant(&[rows, columns], noise(rows * columns, 1.0, 7));
     let weights = (0..rows).map(|row| if row == 1 { 0.0 } else { 0.1 + row as f32 * 0.03 }).collect();
     let weights = graph.constant(&[rows], weights);
-    graph.weighted_mse(y, target, weights)
+    graph.weighted_mse(y, target, weights, columns)
 }
 
 /// A weight for each sample, not for each row, of a broadcast sum; and the loss itself goes on through SiLU.
@@ -256,7 +256,7 @@ fn loss_of_samples(graph: &mut Graph, y: Value, slots: ParamId) -> Value {
     let y = graph.add_rows(y, slots, 1, TOKENS);
     let target = graph.constant(&[BATCH, TOKENS * OUT], noise(ROWS * OUT, 1.0, 7));
     let weights = graph.constant(&[BATCH], vec![0.03, 0.05]);
-    let loss = graph.weighted_mse(y, target, weights);
+    let loss = graph.weighted_mse(y, target, weights, TOKENS * OUT);
     graph.activation(loss, Activation::Silu)
 }
 
@@ -565,13 +565,15 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
     let compile = move |bank: &Bank| -> Result<Run> {
         let shape = StepShape {
             batch: BATCH,
-            images: Dtype::U8,
+            cameras: vec![Some(Dtype::U8); config.images().count()],
             t_per_slot,
             purpose: Purpose::Gradients,
             dropout: config.dropout,
         };
         let step = TrainStep::new(&config, &network, bank, shape)?;
-        let images = bytes(BATCH * config.n_obs_steps * config.frame_len());
+        let cameras =
+            config.images().map(|(_, image)| bytes(BATCH * config.n_obs_steps * config.seen_len(image)));
+        let cameras: Vec<Vec<u8>> = cameras.collect();
         let (seen, dropped) = (config.n_obs_steps * config.state_dim(), [0.0, 1.0]);
         let mut states = noise(BATCH * seen, 1.0, 22);
         if config.unconditional == Unconditional::Learned {
@@ -579,13 +581,16 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
         }
         let mut is_pad = [false; ROWS];
         is_pad[ROWS - 1] = true;
-        let weights = loss_weights(config.loss_reduction, &is_pad, 2);
+        let weights = loss_weights(&config, &is_pad);
         let times = if t_per_slot { ROWS } else { BATCH };
         let times: Vec<f32> = (0..times).map(|i| (i as f32 + 0.5) / times as f32).collect();
         let (actions, noises) = (noise(ROWS * 2, 1.0, 20), noise(ROWS * 2, 1.0, 21));
         Ok(Box::new(move || {
             let inputs = StepInputs {
-                seen: Observations { images: Images::Bytes(&images), state: &states },
+                seen: Observations {
+                    images: cameras.iter().map(|images| Images::Bytes(images)).collect(),
+                    state: &states,
+                },
                 dropped: &dropped,
                 actions: &actions,
                 noise: &noises,

@@ -13,6 +13,8 @@ mod columns;
 #[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
+mod decode;
+#[cfg(feature = "data")]
 mod describe;
 #[cfg(feature = "data")]
 mod episodes;
@@ -27,6 +29,8 @@ mod loader;
 mod locate;
 #[cfg(feature = "data")]
 mod overview;
+#[cfg(feature = "data")]
+mod pictures;
 #[cfg(feature = "data")]
 mod split;
 mod stats;

@@ -1,7 +1,7 @@
 //! Pretrained vision transformers: read under the names of torchvision, timm or Hugging Face, used under ours.
 //!
-//! [`Backbone::read`] finds out whose names a file uses and checks every tensor; [`Backbone::tensors`] gives them the
-//! names and shapes of `flowmatching`'s encoder, with position embeddings for the policy's picture size.
+//! [`Backbone::read`] finds out whose names a file uses and checks every tensor; [`Backbone::for_encoder`] gives them
+//! the names and shapes of `flowmatching`'s encoder, with position embeddings for the policy's picture size.
 //!
 //! The number of heads is in no tensor; `ViT-B/16` has 12. Norms are taken with eps 1e-6 (Hugging Face: 1e-12).
 
@@ -15,20 +15,16 @@ use std::path::Path;
 use names::{Names, TORCHVISION};
 
 use super::{Tensor, TensorFile, Tensors};
+use crate::graph::ops::ChannelScale;
+use crate::nn::{IMAGENET, VitSizes};
 use crate::{Error, Result};
 
 /// In front of the encoder's parameters in a `flowmatching` checkpoint.
 pub const PREFIX: &str = "model.vision_encoder.vit_encoder.";
 
-/// Mean of ImageNet's pixels in [0, 1], red first: what torchvision's weights expect, and our encoder subtracts.
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-
-/// Their standard deviation, which our encoder divides by.
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-
 /// The sizes of a vision transformer that its weights tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VitSizes {
+pub struct BackboneSizes {
     /// Layers.
     pub layers: usize,
     /// Width of a token, d.
@@ -39,7 +35,7 @@ pub struct VitSizes {
     pub patch_size: usize,
 }
 
-impl fmt::Display for VitSizes {
+impl fmt::Display for BackboneSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { layers, embed_dim, mlp_dim, patch_size } = self;
         write!(f, "{layers} layers, width {embed_dim}, feed-forward {mlp_dim}, patches of {patch_size}")
@@ -52,12 +48,13 @@ pub struct Backbone {
     file: TensorFile,
     names: Names,
     prefix: String,
-    sizes: VitSizes,
+    sizes: BackboneSizes,
     /// Rows and columns of tokens.
     grid: [usize; 2],
     /// Whether `grid` is a guess: the tokens make no square.
     oblong: bool,
-    pixels: ([f32; 3], [f32; 3]),
+    /// What the weights expect of pixels in [0, 1].
+    pixels: ChannelScale,
 }
 
 /// A tensor of ours: its name, its shape, and the one or three tensors of the file that it is made of.
@@ -102,8 +99,8 @@ impl Backbone {
         let (tokens, side) = (tokens - 1, (tokens - 1).isqrt());
         let oblong = side * side != tokens;
         let grid = if oblong { [1, tokens] } else { [side, side] };
-        let sizes = VitSizes { layers: names.layers(&file, &prefix), embed_dim, mlp_dim, patch_size };
-        let pixels = (IMAGENET_MEAN, IMAGENET_STD);
+        let sizes = BackboneSizes { layers: names.layers(&file, &prefix), embed_dim, mlp_dim, patch_size };
+        let pixels = IMAGENET;
         let backbone = Self { file, names, prefix, sizes, grid, oblong, pixels };
         backbone.check()?;
         Ok(backbone)
@@ -115,7 +112,7 @@ impl Backbone {
     }
 
     /// The sizes found.
-    pub fn sizes(&self) -> VitSizes {
+    pub fn sizes(&self) -> BackboneSizes {
         self.sizes
     }
 
@@ -130,12 +127,23 @@ impl Backbone {
     ///
     /// # Errors
     /// If a number is not finite, or a deviation not above 0.
-    pub fn trained_on(mut self, mean: [f32; 3], std: [f32; 3]) -> Result<Self> {
+    pub fn trained_on(mut self, pixels: ChannelScale) -> Result<Self> {
+        let ChannelScale { mean, std } = pixels;
         if !mean.iter().chain(&std).all(|v| v.is_finite()) || !std.iter().all(|&v| v > 0.0) {
             return Err(Error::input(format!("pixels cannot have mean {mean:?} and deviation {std:?}")));
         }
-        self.pixels = (mean, std);
+        self.pixels = pixels;
         Ok(self)
+    }
+
+    /// [`Self::tensors`] for an encoder of these sizes, but for its number of heads, which no weight tells.
+    ///
+    /// # Errors
+    /// As of [`Self::tensors`].
+    pub fn for_encoder(&mut self, encoder: &VitSizes) -> Result<Tensors> {
+        let VitSizes { patch, width, layers, mlp, .. } = *encoder;
+        let wanted = BackboneSizes { layers, embed_dim: width, mlp_dim: mlp, patch_size: patch };
+        self.tensors(&wanted, encoder.grid())
     }
 
     /// The encoder's tensors under our names (with [`PREFIX`]), f32, with position embeddings for `grid` rows and
@@ -143,7 +151,7 @@ impl Backbone {
     ///
     /// # Errors
     /// Says which size is not the wanted one, or which tensor is not finite.
-    pub fn tensors(&mut self, wanted: &VitSizes, grid: [usize; 2]) -> Result<Tensors> {
+    pub fn tensors(&mut self, wanted: &BackboneSizes, grid: [usize; 2]) -> Result<Tensors> {
         self.check_sizes(wanted)?;
         let mut map = BTreeMap::new();
         for tensor in self.wanted() {
@@ -163,7 +171,7 @@ impl Backbone {
         let from = self.grid_for(grid)?;
         positions.values = positions::resized(&positions.values, self.sizes.embed_dim, from, grid);
         positions.shape[1] = 1 + grid[0] * grid[1];
-        if self.pixels != (IMAGENET_MEAN, IMAGENET_STD) {
+        if self.pixels != IMAGENET {
             let mut bias = map.remove(&ours(TORCHVISION.patches, "bias")).ok_or_else(missing)?;
             let weight = map.get_mut(&ours(TORCHVISION.patches, "weight")).ok_or_else(missing)?;
             self.fold_pixels(&mut weight.values, &mut bias.values);
@@ -174,7 +182,7 @@ impl Backbone {
 
     /// Everything our encoder has, in its order.
     fn wanted(&self) -> Vec<Wanted> {
-        let VitSizes { layers, embed_dim: d, mlp_dim, patch_size: p } = self.sizes;
+        let BackboneSizes { layers, embed_dim: d, mlp_dim, patch_size: p } = self.sizes;
         let (theirs, ours) = (&self.names, &TORCHVISION);
         let tokens = 1 + self.grid[0] * self.grid[1];
         let mut all = Vec::new();
@@ -246,7 +254,7 @@ impl Backbone {
         }
     }
 
-    fn check_sizes(&self, wanted: &VitSizes) -> Result<()> {
+    fn check_sizes(&self, wanted: &BackboneSizes) -> Result<()> {
         let found = &self.sizes;
         let pairs = [
             ("layers", found.layers, wanted.layers),
@@ -280,14 +288,14 @@ impl Backbone {
     /// The product of patches for pixels as our encoder normalises them: y = (p − m)/s where the weights expect
     /// z = (p − m')/s' = y·s/s' + (m − m')/s'.
     fn fold_pixels(&self, weight: &mut [f32], bias: &mut [f32]) {
-        let (mean, std) = self.pixels;
+        let ChannelScale { mean, std } = self.pixels;
         let area = self.sizes.patch_size * self.sizes.patch_size;
         for (filter, bias) in weight.chunks_exact_mut(3 * area).zip(bias) {
             let mut shift = 0.0;
             for (channel, plane) in filter.chunks_exact_mut(area).enumerate() {
                 let sum: f64 = plane.iter().map(|&w| f64::from(w)).sum();
-                shift += sum * f64::from(IMAGENET_MEAN[channel] - mean[channel]) / f64::from(std[channel]);
-                let scale = f64::from(IMAGENET_STD[channel]) / f64::from(std[channel]);
+                shift += sum * (IMAGENET.mean[channel] - mean[channel]) / std[channel];
+                let scale = IMAGENET.std[channel] / std[channel];
                 plane.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             }
             *bias = (f64::from(*bias) + shift) as f32;

@@ -6,6 +6,7 @@ mod builtin;
 mod checkpoint;
 mod config;
 mod family;
+mod flowmatching;
 mod guidance;
 mod images;
 pub mod manifest;
@@ -26,13 +27,14 @@ pub mod tensors;
 mod velocity_mlp;
 
 pub use acting::Noise;
-pub use backbone::{Backbone, VitSizes};
+pub use backbone::{Backbone, BackboneSizes};
 pub use builtin::{BUILT_IN, resolve_policy};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
 pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
+pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};
 pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};

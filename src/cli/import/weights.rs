@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::common::note;
+use crate::graph::ops::ChannelScale;
 use crate::policy::{Backbone, backbone, tensors};
 use crate::{Error, Result};
 
@@ -23,10 +24,10 @@ pub struct Args {
     image_size: Option<Vec<usize>>,
     /// Mean that was subtracted from pixels in [0, 1] in training, if not ImageNet's: as 0.5,0.5,0.5
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "image_std")]
-    image_mean: Option<Vec<f32>>,
+    image_mean: Option<Vec<f64>>,
     /// Standard deviation that they were divided by
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', requires = "image_mean")]
-    image_std: Option<Vec<f32>>,
+    image_std: Option<Vec<f64>>,
 }
 
 /// Imports the weights.
@@ -36,7 +37,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let mut found = Backbone::read(&args.file)?;
     if let (Some(mean), Some(std)) = (&args.image_mean, &args.image_std) {
-        found = found.trained_on(colours("--image-mean", mean)?, colours("--image-std", std)?)?;
+        let (mean, std) = (colours("--image-mean", mean)?, colours("--image-std", std)?);
+        found = found.trained_on(ChannelScale { mean, std })?;
     }
     let (sizes, trained) = (found.sizes(), found.grid());
     note(format!("{} names, {sizes}, a grid of {} x {}", found.library(), trained[0], trained[1]));
@@ -64,7 +66,7 @@ fn patches(size: [usize; 2], patch: usize) -> Result<[usize; 2]> {
     }
 }
 
-fn colours(flag: &str, values: &[f32]) -> Result<[f32; 3]> {
+fn colours(flag: &str, values: &[f64]) -> Result<[f64; 3]> {
     let three = values.try_into();
     three.map_err(|_| Error::input(format!("{flag} takes three numbers, red first, as 0.5,0.5,0.5")))
 }
