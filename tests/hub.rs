@@ -249,21 +249,16 @@ fn a_broken_transfer_is_no_dataset_and_goes_on_later() {
 fn the_program_takes_a_name_where_it_takes_a_folder() {
     let (home, server) = (folder(), Hub { token: Some("secret"), ..hub() }.start());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let inspect = ["inspect", "--dataset.repo_id=me/balls"];
-    let refused = flowgpu(home.path(), &server.endpoint, &inspect, &[]);
+    let train = "train --preset fast --steps 2 --batch-size 4 --device cpu --output-dir run --dataset.repo_id=me/balls";
+    let train: Vec<&str> = train.split(' ').collect();
+    let refused = flowgpu(home.path(), &server.endpoint, &train, &[]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("private or gated"), "{}", text(&refused.stderr));
-    let offline = flowgpu(home.path(), &server.endpoint, &inspect, &[("HF_HUB_OFFLINE", "1")]);
+    let offline = flowgpu(home.path(), &server.endpoint, &train, &[("HF_HUB_OFFLINE", "1")]);
     assert!(offline.status.code() == Some(2) && text(&offline.stderr).contains("HF_HUB_OFFLINE"));
-    let token = [("HF_TOKEN", "secret")];
-    let shown = flowgpu(home.path(), &server.endpoint, &inspect, &token);
-    assert!(shown.status.success(), "{}", text(&shown.stderr));
-    assert!(text(&shown.stdout).contains("10 frames in 2 episodes"), "{}", text(&shown.stdout));
-    let train = "train --preset fast --dataset-repo-id me/balls --steps 2 --batch-size 4 --device cpu --output-dir run";
-    let train: Vec<&str> = train.split(' ').collect();
-    let trained = flowgpu(home.path(), &server.endpoint, &train, &token);
+    let trained = flowgpu(home.path(), &server.endpoint, &train, &[("HF_TOKEN", "secret")]);
     assert!(trained.status.success(), "{}", text(&trained.stderr));
     assert!(home.path().join("run/checkpoints/last").exists());
-    let bad = flowgpu(home.path(), &server.endpoint, &["inspect", "--dataset-repo-id", "../x"], &[]);
+    let bad = flowgpu(home.path(), &server.endpoint, &["train", "--dataset-repo-id", "../x"], &[]);
     assert!(bad.status.code() == Some(2) && text(&bad.stderr).contains("neither a folder nor"));
 }

@@ -1,5 +1,6 @@
 //! `flowgpu import`: other people's files in this program's formats.
 
+mod episodes;
 mod weights;
 
 use crate::Result;
@@ -9,6 +10,8 @@ use crate::Result;
 pub enum Args {
     /// A pretrained vision transformer, for the encoder of a `flowmatching` policy
     Weights(weights::Args),
+    /// A folder of NumPy arrays and PNG files, as a data set
+    Episodes(episodes::Args),
 }
 
 /// Imports it.
@@ -18,5 +21,6 @@ pub enum Args {
 pub fn run(args: Args) -> Result<()> {
     match args {
         Args::Weights(args) => weights::run(args),
+        Args::Episodes(args) => episodes::run(args),
     }
 }

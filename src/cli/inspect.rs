@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::common::{dataset_folder, note, table};
+use super::common::{note, table};
 use crate::data::Overview;
 use crate::policy::{Network, Pretrained, resolve_policy};
 use crate::{Error, Result};
@@ -16,11 +16,7 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A dataset folder, a built-in policy, or a pretrained_model, checkpoint or run folder
-    #[arg(required_unless_present = "dataset_repo_id")]
-    path: Option<String>,
-    /// The data set owner/name, in LeRobot's local cache or on the Hub
-    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "path")]
-    dataset_repo_id: Option<String>,
+    path: String,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -31,18 +27,14 @@ pub struct Args {
 /// # Errors
 /// If there is neither a dataset nor a policy, or a file of it is missing or damaged.
 pub fn run(args: Args) -> Result<()> {
-    let path = match &args.dataset_repo_id {
-        Some(repo_id) => dataset_folder(repo_id)?.display().to_string(),
-        None => args.path.clone().unwrap_or_default(),
-    };
-    let shown = if Overview::is_dataset(Path::new(&path)) {
-        dataset(&Overview::read(&path)?)
+    let shown = if Overview::is_dataset(Path::new(&args.path)) {
+        dataset(&Overview::read(&args.path)?)
     } else {
-        let pretrained = resolve_policy(&path).map_err(|e| match Path::new(&path).is_dir() {
+        let pretrained = resolve_policy(&args.path).map_err(|e| match Path::new(&args.path).is_dir() {
             true => Error::input(format!("{e}, and meta/info.json (a dataset)")),
             false => e,
         })?;
-        checkpoint(&path, &pretrained)
+        checkpoint(&args.path, &pretrained)
     };
     shown.notes.iter().for_each(note);
     match args.json {

@@ -22,6 +22,8 @@ mod features;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "data")]
+mod import;
+#[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
 mod loader;
@@ -48,6 +50,7 @@ pub use {
     cache::{ImageCache, MAX_CACHE_BYTES},
     dataset::Dataset,
     episodes::Episode,
+    import::{ImportOptions, import_episodes},
     info::Info,
     loader::{Batch, Loader, check_width},
     locate::{Places, locate},

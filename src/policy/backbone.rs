@@ -14,13 +14,16 @@ use std::path::Path;
 
 use names::{Names, TORCHVISION};
 
-use super::{Tensor, TensorFile, Tensors};
+use super::{Tensor, TensorFile};
 use crate::graph::ops::ChannelScale;
 use crate::nn::{IMAGENET, VitSizes};
 use crate::{Error, Result};
 
 /// In front of the encoder's parameters in a `flowmatching` checkpoint.
 pub const PREFIX: &str = "model.vision_encoder.vit_encoder.";
+
+/// Tensors in memory, by name.
+pub type NamedTensors = BTreeMap<String, Tensor>;
 
 /// The sizes of a vision transformer that its weights tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +143,7 @@ impl Backbone {
     ///
     /// # Errors
     /// As of [`Self::tensors`].
-    pub fn for_encoder(&mut self, encoder: &VitSizes) -> Result<Tensors> {
+    pub fn for_encoder(&mut self, encoder: &VitSizes) -> Result<NamedTensors> {
         let VitSizes { patch, width, layers, mlp, .. } = *encoder;
         let wanted = BackboneSizes { layers, embed_dim: width, mlp_dim: mlp, patch_size: patch };
         self.tensors(&wanted, encoder.grid())
@@ -151,9 +154,9 @@ impl Backbone {
     ///
     /// # Errors
     /// Says which size is not the wanted one, or which tensor is not finite.
-    pub fn tensors(&mut self, wanted: &BackboneSizes, grid: [usize; 2]) -> Result<Tensors> {
+    pub fn tensors(&mut self, wanted: &BackboneSizes, grid: [usize; 2]) -> Result<NamedTensors> {
         self.check_sizes(wanted)?;
-        let mut map = BTreeMap::new();
+        let mut map = NamedTensors::new();
         for tensor in self.wanted() {
             let mut values = Vec::with_capacity(tensor.shape.iter().product());
             let mut shape = tensor.shape.clone();
@@ -177,7 +180,7 @@ impl Backbone {
             self.fold_pixels(&mut weight.values, &mut bias.values);
             map.insert(ours(TORCHVISION.patches, "bias"), bias);
         }
-        Ok(Tensors::new(place, map))
+        Ok(map)
     }
 
     /// Everything our encoder has, in its order.

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::tensors::{Tensor, widened};
+use super::Tensor;
 use crate::{Error, Result};
 
 /// Bytes of the number that opens a file: how long the header is.
@@ -110,12 +111,20 @@ impl TensorFile {
         let read = self.file.seek(SeekFrom::Start(self.start + from as u64));
         read.and_then(|_| self.file.read_exact(&mut data))
             .map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        let values = widened(info.dtype, &data).unwrap_or_default();
+        let values = match info.dtype {
+            Dtype::F16 => widened(&data, |raw| f16::from_le_bytes(raw).to_f32()),
+            Dtype::BF16 => widened(&data, |raw| bf16::from_le_bytes(raw).to_f32()),
+            _ => widened(&data, f32::from_le_bytes),
+        };
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(wrong(format!("holds {} at element {at}", values[at]))),
             None => Ok(Tensor { shape: shape.to_vec(), values }),
         }
     }
+}
+
+fn widened<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.as_chunks().0.iter().map(|&raw| value(raw)).collect()
 }
 
 /// Bytes of a tensor's values, unless they are more than can be counted.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, View};
@@ -35,56 +34,38 @@ pub type NamedView<'a> = (String, &'a [usize], &'a [f32]);
 /// # Errors
 /// If a tensor has another number of values than its shape says.
 pub fn to_safetensors<'a>(tensors: impl IntoIterator<Item = NamedView<'a>>) -> Result<Vec<u8>> {
-    safetensors::serialize(views(tensors)?, Some(metadata()))
-        .map_err(|e| Error::failure(format!("cannot write safetensors: {e}")))
-}
-
-/// Writes what [`to_safetensors`] gives to a file, without holding all its bytes in memory.
-///
-/// # Errors
-/// As of [`to_safetensors`], or if the disk refuses.
-pub fn write_safetensors<'a>(file: &Path, tensors: impl IntoIterator<Item = NamedView<'a>>) -> Result<()> {
-    safetensors::serialize_to_file(views(tensors)?, Some(metadata()), file)
-        .map_err(|e| Error::failure(format!("cannot write {}: {e}", file.display())))
-}
-
-/// One entry only: a map of several has no order, and the bytes would differ from run to run.
-fn metadata() -> HashMap<String, String> {
-    HashMap::from([("format".to_owned(), "pt".to_owned())])
-}
-
-fn views<'a>(tensors: impl IntoIterator<Item = NamedView<'a>>) -> Result<Vec<(String, Le<'a>)>> {
-    let view = |(name, shape, values): NamedView<'a>| {
+    struct Le<'a>(&'a [usize], &'a [f32]);
+    impl View for Le<'_> {
+        fn dtype(&self) -> Dtype {
+            Dtype::F32
+        }
+        fn shape(&self) -> &[usize] {
+            self.0
+        }
+        fn data(&self) -> Cow<'_, [u8]> {
+            if cfg!(target_endian = "little") {
+                return Cow::Borrowed(bytemuck::cast_slice(self.1));
+            }
+            self.1.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+        fn data_len(&self) -> usize {
+            size_of_val(self.1)
+        }
+    }
+    let mut views = Vec::new();
+    for (name, shape, values) in tensors {
         if shape.iter().product::<usize>() != values.len() {
             return Err(Error::failure(format!(
                 "tensor `{name}` of shape {shape:?} has {} values",
                 values.len()
             )));
         }
-        Ok((name, Le(shape, values)))
-    };
-    tensors.into_iter().map(view).collect()
-}
-
-/// A tensor as safetensors wants to see it: shape, and values that become little-endian bytes.
-struct Le<'a>(&'a [usize], &'a [f32]);
-
-impl View for Le<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
+        views.push((name, Le(shape, values)));
     }
-    fn shape(&self) -> &[usize] {
-        self.0
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        if cfg!(target_endian = "little") {
-            return Cow::Borrowed(bytemuck::cast_slice(self.1));
-        }
-        self.1.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-    fn data_len(&self) -> usize {
-        size_of_val(self.1)
-    }
+    // One entry only: a map of several has no order, and the bytes would differ from run to run.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::failure(format!("cannot write safetensors: {e}")))
 }
 
 /// The values of all parameters, named `<prefix><parameter>`, for [`to_safetensors`].
@@ -111,11 +92,6 @@ pub fn param_views<'a>(
 }
 
 impl Tensors {
-    /// Tensors that were made rather than read; `place` opens every error.
-    pub fn new(place: impl Into<String>, map: BTreeMap<String, Tensor>) -> Self {
-        Self { place: place.into(), map }
-    }
-
     /// Reads a safetensors file's bytes; `place` (its path) opens every error.
     ///
     /// # Errors
@@ -127,10 +103,17 @@ impl Tensors {
         })?;
         let mut map = BTreeMap::new();
         for (name, view) in file.iter() {
-            let values = widened(view.dtype(), view.data()).ok_or_else(|| {
-                let dtype = view.dtype();
-                Error::input(format!("{place}: tensor `{name}` is {dtype:?}: save it as F32, F16 or BF16"))
-            })?;
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::F32 => widen(data, f32::from_le_bytes),
+                Dtype::F16 => widen(data, |raw| f16::from_le_bytes(raw).to_f32()),
+                Dtype::BF16 => widen(data, |raw| bf16::from_le_bytes(raw).to_f32()),
+                other => {
+                    return Err(Error::input(format!(
+                        "{place}: tensor `{name}` is {other:?}: save it as F32, F16 or BF16"
+                    )));
+                }
+            };
             map.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
         }
         Ok(Self { place, map })
@@ -202,16 +185,6 @@ impl Tensors {
 
     fn wrong(&self, what: String) -> Error {
         Error::input(what).at(&self.place)
-    }
-}
-
-/// The values of a tensor's bytes, if they are of a type that is read.
-pub(super) fn widened(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    match dtype {
-        Dtype::F32 => Some(widen(data, f32::from_le_bytes)),
-        Dtype::F16 => Some(widen(data, |raw| f16::from_le_bytes(raw).to_f32())),
-        Dtype::BF16 => Some(widen(data, |raw| bf16::from_le_bytes(raw).to_f32())),
-        _ => None,
     }
 }
 

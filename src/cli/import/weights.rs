@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::common::note;
 use crate::graph::ops::ChannelScale;
-use crate::policy::{Backbone, backbone, tensors};
+use crate::policy::{Backbone, backbone, tensors::to_safetensors};
 use crate::{Error, Result};
 
 /// Flags of the subcommand.
@@ -47,9 +47,13 @@ pub fn run(args: Args) -> Result<()> {
         _ => trained,
     };
     let tensors = found.tensors(&sizes, grid)?;
-    let count: usize = tensors.iter().map(|(_, tensor)| tensor.values.len()).sum();
-    let views = tensors.iter().map(|(name, tensor)| (name.to_owned(), &tensor.shape[..], &tensor.values[..]));
-    replace(&args.out, |part| tensors::write_safetensors(part, views))?;
+    let count: usize = tensors.values().map(|tensor| tensor.values.len()).sum();
+    let views = tensors.iter().map(|(name, tensor)| (name.clone(), &tensor.shape[..], &tensor.values[..]));
+    let bytes = to_safetensors(views)?;
+    replace(&args.out, |part| {
+        std::fs::write(part, bytes)
+            .map_err(|e| Error::failure(format!("cannot write {}: {e}", part.display())))
+    })?;
     note(format!("{count} parameters under {}*", backbone::PREFIX));
     println!("{}", args.out.display());
     Ok(())
