@@ -97,7 +97,7 @@ impl Subject {
             let config = preset("pursuit-seed")?;
             let shape = StepShape {
                 batch,
-                images: Dtype::U8,
+                cameras: vec![Some(Dtype::U8)],
                 t_per_slot: false,
                 purpose: Purpose::Update(Update { decoupled: false, average: false }),
                 dropout: 0.1,
@@ -141,13 +141,17 @@ impl Subject {
     fn sample(&mut self, batch: usize) -> Result<()> {
         if !self.samplers.iter().any(|(known, _)| *known == batch) {
             let config = preset("pursuit-seed")?;
-            let shape = SamplerShape { steps: 20, images: Dtype::U8, ..SamplerShape::of(&config, batch) };
+            let shape = SamplerShape {
+                steps: 20,
+                cameras: vec![Some(Dtype::U8)],
+                ..SamplerShape::of(&config, batch)
+            };
             self.samplers.push((batch, Sampler::new(&config, &Network::new(&config).0, &self.bank, shape)?));
         }
         for (known, sampler) in &self.samplers {
             if *known == batch {
                 let program = sampler.program();
-                program.write_bytes("images", &self.images[..batch * 3 * 128 * 128])?;
+                program.write_bytes("images.0", &self.images[..batch * 3 * 128 * 128])?;
                 program.write("noise", &self.normal[..batch * 16])?;
                 program.run()?;
                 program.read("sample")?;

@@ -1,6 +1,6 @@
 // Pictures cut into patches of side x side pixels, one a row, columns as Conv2d orders its weight.
 // Twin: src/kernels/patchify.rs.
-struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, bytes: u32, normalize: u32 }
+struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, bytes: u32, normalize: u32, first: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> images: array<u32>;      // [batch, channels, height, width]: bytes or f32
 @group(0) @binding(2) var<storage, read> affine: array<f32>;      // [2, channels]: scale, shift
@@ -29,5 +29,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         value = bitcast<f32>(images[at]);
     }
     if p.normalize != 0u { value = value * affine[channel] + affine[p.channels + channel]; }
-    rows[i] = value;
+    rows[p.first + i] = value;
 }

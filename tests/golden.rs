@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use flowgpu::graph::Device;
-use flowgpu::policy::{Network, presets::preset};
+use flowgpu::policy::{Config, Network, presets::preset};
 use flowgpu::train::golden::{Golden, Quantity};
+use serde_json::json;
 
 const CASES: &[&str] = &[
     "seed",
@@ -30,15 +31,22 @@ const CASES: &[&str] = &[
     "mlp_guided",
     "mlp_mip",
     "mlp_regression",
+    "fm_cameras",
+    "fm_zeroed",
+    "fm_frozen",
+    "fm_slow_vision",
+    "fm_slot_time",
+    "fm_no_camera",
 ];
 
-/// Expectations of a network with a mistake, and the first quantity that shows it: layer norms of eps 1e-6, the tanh
-/// GELU, cosines before sines, and Heun's second velocity at the old time.
+/// Expectations of a network with a mistake, and the first quantity that shows it: layer norms of eps 1e-6 (1e-5 in a
+/// vision transformer), the tanh GELU, cosines before sines, and Heun's second velocity at the old time.
 const SPOILED: &[(&str, &str)] = &[
     ("spoiled/norm_eps", "velocity"),
     ("spoiled/tanh_gelu", "velocity"),
     ("spoiled/time_order", "velocity"),
     ("spoiled/heun_old_time", "sample"),
+    ("spoiled/vit_norm_eps", "velocity"),
 ];
 
 fn path(case: &str) -> PathBuf {
@@ -86,7 +94,12 @@ fn goldens_hold_on_a_gpu() {
 fn a_weight_off_by_a_hundredth_is_found_in_every_golden() {
     for case in CASES {
         let mut golden = load(case);
-        let names = ["transformer_encoder.layers.0.self_attn.out_proj", "layers.1", "blocks.0.0"];
+        let names = [
+            "transformer_encoder.layers.0.self_attn.out_proj",
+            "model.denoising_network.0.self_attn.out_proj",
+            "layers.1",
+            "blocks.0.0",
+        ];
         let mut names = names.iter().map(|name| format!("param/{name}.weight"));
         let name = names.find(|name| golden.tensors.contains_key(name)).expect("every network has one");
         golden.tensors.get_mut(&name).expect("found").1[0] += 0.01;
@@ -114,6 +127,18 @@ fn networks_have_as_many_parameters_as_published() {
     for (name, expected) in [("pursuit-seed", 287_106), ("pursuit", 287_618)] {
         let params = Network::new(&preset(name).expect("known")).1;
         assert_eq!(params.iter().map(|(_, param)| param.len).sum::<usize>(), expected, "{name}");
+    }
+    for (cameras, expected) in [(1, 169_608_992), (2, 170_395_424), (3, 171_181_856)] {
+        let camera = json!({"type": "VISUAL", "shape": [3, 480, 640]});
+        let mut inputs = json!({"observation.state": {"type": "STATE", "shape": [14]}});
+        (0..cameras).for_each(|i| inputs[format!("observation.images.cam_{i}")] = camera.clone());
+        let config = json!({
+            "type": "flowmatching",
+            "input_features": inputs,
+            "output_features": {"action": {"type": "ACTION", "shape": [14]}},
+        });
+        let config = Config::parse(&config.to_string()).expect("valid");
+        assert_eq!(Network::new(&config).1.count(), expected, "{cameras} cameras");
     }
     let params = Network::new(&load("seed").config).1;
     assert_eq!(params.iter().map(|(_, param)| param.len).sum::<usize>(), 287_106);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
-use flowgpu::graph::ops::{AttentionShape, Columns, Linear};
+use flowgpu::graph::ops::{AttentionShape, Columns, Linear, RowCut};
 use flowgpu::graph::{Bank, Device, Graph, Init, ParamId, Params, Program, Training, Value};
 use flowgpu::kernels::activation::Activation;
 use flowgpu::kernels::check::Distance;
@@ -247,7 +247,7 @@ fn loss(graph: &mut Graph, y: Value, _: ParamId) -> Value {
     let target = graph.constant(&[rows, columns], noise(rows * columns, 1.0, 7));
     let weights = (0..rows).map(|row| if row == 1 { 0.0 } else { 0.1 + row as f32 * 0.03 }).collect();
     let weights = graph.constant(&[rows], weights);
-    graph.weighted_mse(y, target, weights)
+    graph.weighted_mse(y, target, weights, columns)
 }
 
 /// A weight for each sample, not for each row, of a broadcast sum; and the loss itself goes on through SiLU.
@@ -256,7 +256,7 @@ fn loss_of_samples(graph: &mut Graph, y: Value, slots: ParamId) -> Value {
     let y = graph.add_rows(y, slots, 1, TOKENS);
     let target = graph.constant(&[BATCH, TOKENS * OUT], noise(ROWS * OUT, 1.0, 7));
     let weights = graph.constant(&[BATCH], vec![0.03, 0.05]);
-    let loss = graph.weighted_mse(y, target, weights);
+    let loss = graph.weighted_mse(y, target, weights, TOKENS * OUT);
     graph.activation(loss, Activation::Silu)
 }
 
@@ -487,6 +487,20 @@ fn sharing_nets() -> Vec<Net> {
             graph.add_rows(y, y, 1, ROWS)
         })
     }));
+    // The one row goes before each sample's three; then the first and the last two of each sample's four are taken.
+    nets.push(Net::new("rows led, cut and used twice", |params| {
+        let lead = params.declare("lead", &[1, 1, WIDTH], Init::Zeros);
+        let layer = square(params, "layer");
+        Box::new(move |graph, h| {
+            let lead = graph.param(lead);
+            let y = graph.lead_rows(lead, h, BATCH);
+            let y = graph.linear(layer.of(y).activation(Activation::Silu));
+            let cut = |first, rows| RowCut { groups: BATCH, stride: 1 + TOKENS, first, rows };
+            let firsts = graph.cut_rows(y, cut(0, 1));
+            let rest = graph.cut_rows(y, cut(1, TOKENS));
+            graph.add_rows(rest, firsts, TOKENS, BATCH)
+        })
+    }));
     nets.push(Net::new("a weight used twice", |params| {
         let layer = square(params, "layer");
         Box::new(move |graph, h| {
@@ -565,13 +579,15 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
     let compile = move |bank: &Bank| -> Result<Run> {
         let shape = StepShape {
             batch: BATCH,
-            images: Dtype::U8,
+            cameras: vec![Some(Dtype::U8); config.images().count()],
             t_per_slot,
             purpose: Purpose::Gradients,
             dropout: config.dropout,
         };
         let step = TrainStep::new(&config, &network, bank, shape)?;
-        let images = bytes(BATCH * config.n_obs_steps * config.frame_len());
+        let cameras =
+            config.images().map(|(_, image)| bytes(BATCH * config.n_obs_steps * config.seen_len(image)));
+        let cameras: Vec<Vec<u8>> = cameras.collect();
         let (seen, dropped) = (config.n_obs_steps * config.state_dim(), [0.0, 1.0]);
         let mut states = noise(BATCH * seen, 1.0, 22);
         if config.unconditional == Unconditional::Learned {
@@ -579,13 +595,17 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
         }
         let mut is_pad = [false; ROWS];
         is_pad[ROWS - 1] = true;
-        let weights = loss_weights(config.loss_reduction, &is_pad, 2);
+        let weights = loss_weights(&config, &is_pad);
         let times = if t_per_slot { ROWS } else { BATCH };
         let times: Vec<f32> = (0..times).map(|i| (i as f32 + 0.5) / times as f32).collect();
-        let (actions, noises) = (noise(ROWS * 2, 1.0, 20), noise(ROWS * 2, 1.0, 21));
+        let dims = config.network_action_dim();
+        let (actions, noises) = (noise(ROWS * dims, 1.0, 20), noise(ROWS * dims, 1.0, 21));
         Ok(Box::new(move || {
             let inputs = StepInputs {
-                seen: Observations { images: Images::Bytes(&images), state: &states },
+                seen: Observations {
+                    images: cameras.iter().map(|images| Images::Bytes(images)).collect(),
+                    state: &states,
+                },
                 dropped: &dropped,
                 actions: &actions,
                 noise: &noises,
@@ -626,6 +646,18 @@ fn policies() -> Vec<Problem> {
         "output_features": {"action": {"type": "ACTION", "shape": [2]}},
         "hidden_dim": 10, "time_features": {"kind": "harmonics", "dim": 4}, "dropout": 0.2
     });
+    let watching = json!({
+        "type": "flowmatching", "chunk_size": TOKENS,
+        "input_features": {
+            "observation.images.left": {"type": "VISUAL", "shape": [3, 4, 6]},
+            "observation.images.right": {"type": "VISUAL", "shape": [3, 9, 5]},
+            "observation.state": {"type": "STATE", "shape": [2]}
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        "max_state_dim": 3, "max_action_dim": 3, "image_size": [4, 6], "vision_backbone": "vit",
+        "vit_patch_size": 2, "vit_embed_dim": 8, "vit_heads": 1, "vit_layers": 2, "vit_mlp_dim": 10,
+        "hidden_dim": 8, "denoiser_layers": 1, "denoiser_heads": 1, "dropout": 0.3, "action_pos_embed": true
+    });
     let residual =
         json!({"layout": "residual", "num_layers": 2, "time_features": {"kind": "sinusoid", "dim": 10}});
     let with = |base: &serde_json::Value, changes: serde_json::Value| {
@@ -651,6 +683,12 @@ fn policies() -> Vec<Problem> {
             "policy in two passes",
             &with(&seeing, json!({"objective": "mip", "action_pos_embed": true})),
             false,
+        ),
+        policy("policy that watches", &watching, false),
+        policy(
+            "policy that watches, all counted, a time a slot",
+            &with(&watching, json!({"loss_reduction": "zeroed", "action_pos_embed": false})),
+            true,
         ),
         policy("state policy", &with(&feeling, json!({"n_obs_steps": 2})), false),
         policy(

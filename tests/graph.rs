@@ -63,7 +63,7 @@ impl Policy {
 
     fn step(&self, batch: usize, update: Option<Update>, dropout: f32) -> Result<TrainStep> {
         let purpose = update.map_or(Purpose::Gradients, Purpose::Update);
-        let shape = StepShape { batch, images: Dtype::F32, t_per_slot: false, purpose, dropout };
+        let shape = StepShape { batch, cameras: vec![Some(Dtype::F32)], t_per_slot: false, purpose, dropout };
         TrainStep::new(&self.config, &self.network, &self.bank, shape)
     }
 
@@ -75,7 +75,7 @@ impl Policy {
     fn sample(&self, batch: &Batch, steps: usize) -> Result<Vec<f64>> {
         let sampler = self.sampler(batch.len, steps)?;
         let program = sampler.program();
-        program.write("images", &batch.images)?;
+        program.write("images.0", &batch.images)?;
         program.write("noise", &batch.noise)?;
         program.run()?;
         program.read_wide("sample")
@@ -150,9 +150,14 @@ const UPDATE: Option<Update> = Some(Update { decoupled: true, average: true });
 /// The graph of a training step without its update.
 fn training_graph(config: &Config, batch: usize, dropout: f32) -> Graph {
     let (network, params) = Network::new(config);
-    let shape =
-        StepShape { batch, images: Dtype::F32, t_per_slot: false, purpose: Purpose::Gradients, dropout };
-    step_graph(config, &network, &Arc::new(params), shape)
+    let shape = StepShape {
+        batch,
+        cameras: vec![Some(Dtype::F32)],
+        t_per_slot: false,
+        purpose: Purpose::Gradients,
+        dropout,
+    };
+    step_graph(config, &network, &Arc::new(params), &shape)
 }
 
 /// The graph of a sampler.
@@ -402,7 +407,7 @@ fn sample_by_velocities(policy: &Policy, batch: &Batch, steps: usize) -> Result<
     let Policy { config, network, bank } = policy;
     let evaluator = Evaluator::new(config, network, bank, SamplerShape::of(config, batch.len), false)?;
     let program = evaluator.program();
-    program.write("images", &batch.images)?;
+    program.write("images.0", &batch.images)?;
     let mut point: Vec<f64> = batch.noise.iter().map(|&x| f64::from(x)).collect();
     for time in config.flow.evaluation_times(steps) {
         program.write("x", &point.iter().map(|&x| x as f32).collect::<Vec<_>>())?;

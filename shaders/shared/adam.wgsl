@@ -1,5 +1,5 @@
 // One element's step of Adam or AdamW. Described in src/kernels/optimizer.rs.
-struct Params { len: u32, decoupled: u32 }
+struct Params { len: u32, decoupled: u32, rate: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> gradients: array<f32>;      // [len]
 @group(0) @binding(2) var<storage, read> state: array<f32>;          // [4]: norm, scale, finite, first bad step
@@ -19,7 +19,7 @@ fn step_weight(i: u32) -> f32 {
     if p.decoupled != 0u { change += hyper[8] * w; }
     moment1[i] = m;
     moment2[i] = v;
-    weights[i] = w - change;
-    return w - change;
+    weights[i] = w - p.rate * change;
+    return w - p.rate * change;
 }
 

@@ -297,8 +297,8 @@ mod tests {
         let mut frames = 0;
         let options = Options { seed: first_seed(3, 0), ..options };
         record::record(&Pursuit::new(0), &options, &mut Scripted::Noop.driver(), &mut |frame| {
-            let png = dataset.picture("observation.image", frames).expect("a picture");
-            assert_eq!(Image::from_png(png).expect("a PNG").planar(), frame.observation.image);
+            let image = dataset.image("observation.image", frames).expect("a picture");
+            assert_eq!(image.planar(), frame.observation.image);
             assert_eq!(dataset.vectors("action").expect("there").1[2 * frames..][..2], *frame.action);
             frames += 1;
             Ok(())

@@ -126,7 +126,9 @@ pub fn run(args: Args) -> Result<()> {
     let latency = args.repeat.map(|runs| Latency::measure(runs, &mut once)).transpose()?;
 
     let flow = (policy.config().objective == Objective::Flow).then(|| policy.config().flow);
-    let shape = [inputs.batch, policy.config().chunk_size, policy.config().action().1];
+    // Normalised actions and noise are as wide as the network's, which may pad the robot's.
+    let widths = [policy.config().action().1, policy.config().network_action_dim()];
+    let [shape, wide] = widths.map(|width| [inputs.batch, policy.config().chunk_size, width]);
     if args.json {
         let mut json = json!({
             "policy": args.policy,
@@ -141,7 +143,7 @@ pub fn run(args: Args) -> Result<()> {
             json["latency_ms"] = latency.to_json(inputs.batch);
         }
         (json["actions"], json["actions_normalized"]) =
-            (nested(&chunk.actions, &shape), nested(&chunk.normalized, &shape));
+            (nested(&chunk.actions, &shape), nested(&chunk.normalized, &wide));
         println!("{json}");
     } else {
         print(&args.policy, &policy, &inputs, &chunk, evaluations);
@@ -158,7 +160,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     if let Some((file, format)) = out {
-        write_file(file, &format.encode(&chunk, &noise, &shape)?)?;
+        write_file(file, &format.encode(&chunk, &noise, [&shape, &wide])?)?;
     }
     if let Some(file) = &args.plot {
         let image = if pictures::is_single(&policy, &inputs) {
@@ -180,7 +182,7 @@ impl Args {
             "zero" => Noise::Zero,
             file => return inputs::noise_from_file(policy, Path::new(file), batch),
         };
-        let len = policy.config().chunk_size * policy.config().action().1;
+        let len = policy.config().noise_len();
         Ok((0..batch).flat_map(|sample| kind.draw(sample, 0, len)).collect())
     }
 }
@@ -195,15 +197,20 @@ impl Format {
         }
     }
 
-    fn encode(self, chunk: &Chunk, noise: &[f32], shape: &[usize]) -> Result<Vec<u8>> {
-        let tensors: [(&str, &[f32]); 3] =
-            [("actions", &chunk.actions), ("actions_normalized", &chunk.normalized), ("noise", noise)];
+    fn encode(self, chunk: &Chunk, noise: &[f32], [shape, wide]: [&[usize]; 2]) -> Result<Vec<u8>> {
+        let tensors: [(&str, &[usize], &[f32]); 3] = [
+            ("actions", shape, &chunk.actions),
+            ("actions_normalized", wide, &chunk.normalized),
+            ("noise", wide, noise),
+        ];
         match self {
             Self::Safetensors => {
-                to_safetensors(tensors.map(|(name, values)| (name.to_owned(), shape, values)))
+                to_safetensors(tensors.map(|(name, shape, values)| (name.to_owned(), shape, values)))
             }
             Self::Json => {
-                let entry = |(name, values): (&str, &[f32])| (name.to_owned(), nested(values, shape));
+                let entry = |(name, shape, values): (&str, &[usize], &[f32])| {
+                    (name.to_owned(), nested(values, shape))
+                };
                 Ok(Value::Object(tensors.map(entry).into_iter().collect()).to_string().into_bytes())
             }
         }

@@ -25,7 +25,7 @@ pub fn run<T: Float>(kernel: &Kernel, io: &mut Io<'_, '_, T>) -> bool {
         Kernel::ActivateBackward(kernel) => rows::activation_backward(kernel, io),
         Kernel::Dropout(kernel) => rows::dropout(kernel, io),
         Kernel::Adam(kernel) => rows::adam(kernel, io),
-        Kernel::Patchify(kernel) => return rows::patchify(kernel, io),
+        Kernel::Patchify(kernel) => rows::patchify(kernel, io),
         _ => return false,
     }
     true

@@ -240,12 +240,21 @@ pub fn layer_norm_backward_params(kernel: &LayerNormBackwardParams, io: &mut Io<
     }
 }
 
-/// Patches of images. Only bytes that are not normalised have a fast body; says whether it ran.
-pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) -> bool {
-    let Slice::U8(images) = io.inputs[0] else { return false };
-    if kernel.normalize {
-        return false;
+/// Patches of images.
+pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) {
+    match io.inputs[0] {
+        Slice::U8(images) => patches(kernel, images, |byte| f32::from(byte) / 255.0, io),
+        images => patches(kernel, images.floats(), |level| level, io),
     }
+}
+
+fn patches<P: Copy + Sync>(
+    kernel: &Patchify,
+    images: &[P],
+    level: impl Fn(P) -> f32 + Sync,
+    io: &mut Io<'_, '_, f32>,
+) {
+    let affine = io.inputs[1].floats();
     let (patch, columns) = (kernel.patch, kernel.columns());
     let (down, across) = (kernel.height / patch, kernel.width / patch);
     let strip = across * columns;
@@ -256,13 +265,17 @@ pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) -> bool {
             #[inline(always)]
             || {
                 for channel in 0..kernel.channels {
+                    let (scale, shift) = match kernel.normalize {
+                        true => (affine[channel], affine[kernel.channels + channel]),
+                        false => (1.0, 0.0),
+                    };
                     for y in 0..patch {
                         let plane = (entry * kernel.channels + channel) * kernel.height + top + y;
                         let line = &images[plane * kernel.width..][..kernel.width];
                         for (place, pixels) in line.chunks_exact(patch).enumerate() {
                             let to = &mut out[place * columns + (channel * patch + y) * patch..][..patch];
-                            for (to, &byte) in to.iter_mut().zip(pixels) {
-                                *to = f32::from(byte) / 255.0;
+                            for (to, &pixel) in to.iter_mut().zip(pixels) {
+                                *to = level(pixel) * scale + shift;
                             }
                         }
                     }
@@ -270,8 +283,8 @@ pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) -> bool {
             },
         );
     };
-    io.outputs[0].par_chunks_mut(strip).enumerate().for_each(each);
-    true
+    let len = kernel.batch * down * strip;
+    io.outputs[0][kernel.first * columns..][..len].par_chunks_mut(strip).enumerate().for_each(each);
 }
 
 /// Adam, AdamW and the average.
@@ -292,7 +305,7 @@ pub fn adam(kernel: &Adam, io: &mut Io<'_, '_, f32>) {
                 *m = h[1] * *m + h[2] * g;
                 *v = h[3] * *v + h[4] * g * g;
                 let decay = if kernel.decoupled { h[8] * *w } else { 0.0 };
-                *w -= h[0] * *m / (v.sqrt() / h[5] + h[6]) + decay;
+                *w -= kernel.rate * (h[0] * *m / (v.sqrt() / h[5] + h[6]) + decay);
             }
             if kernel.average {
                 for (average, &w) in average[0].iter_mut().zip(weights[0].iter()) {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Dataset;
-use crate::{Error, Result, image::Image};
+use crate::{Error, Result};
 
 /// The memory the caches of a dataset may take unless told otherwise: 8 GiB.
 pub const MAX_CACHE_BYTES: usize = 8 << 30;
@@ -50,8 +50,7 @@ impl ImageCache {
         })?;
         pixels.resize(total, 0);
         pixels.par_chunks_exact_mut(size.max(1)).enumerate().try_for_each(|(frame, planes)| {
-            let image = decode(dataset.picture(key, frame)?)
-                .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", dataset.roots[0].display())))?;
+            let image = dataset.image(key, frame)?;
             let found = [3, image.height, image.width];
             if found != shape {
                 return Err(Error::input(format!(
@@ -83,13 +82,6 @@ impl ImageCache {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Image> {
-    if bytes.starts_with(&[0xff, 0xd8]) {
-        return Err(Error::input("JPEG pictures are not supported yet; store the dataset's pictures as PNG"));
-    }
-    Image::from_png(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,11 +93,5 @@ mod tests {
         cache.gather(&[2, 0, 0, 1], &mut out);
         let frames = [[12, 13, 14, 15, 16, 17], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]];
         assert_eq!(out.as_slice(), frames.as_flattened());
-    }
-
-    #[test]
-    fn a_jpeg_is_refused_by_name() {
-        let error = decode(&[0xff, 0xd8, 0xff, 0xe0]).expect_err("not supported");
-        assert!(error.to_string().contains("JPEG"), "{error}");
     }
 }

@@ -12,17 +12,20 @@ use super::{
     Dtype, Episode, Feature, Info, Stats,
     episodes::{read_episodes, read_tasks},
     info::{STATS_PATH, TASKS_PATH},
+    pictures::Pictures,
     table,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, image::Image};
 
 /// The values of one column.
 #[derive(Debug, Clone, PartialEq)]
 enum Column {
     /// `values[frame * width + component]`
-    Vectors { width: usize, values: Vec<f32> },
-    /// Encoded pictures: those of frame i end at `ends[i]`.
-    Pictures { bytes: Vec<u8>, ends: Vec<usize> },
+    Vectors {
+        width: usize,
+        values: Vec<f32>,
+    },
+    Pictures(Pictures),
 }
 
 /// Recorded frames in memory, from one dataset folder or several in a row.
@@ -153,18 +156,40 @@ impl Dataset {
         }
     }
 
-    /// The encoded picture of a frame.
+    /// A frame's picture, decoded: RGB, a byte a value. Threads may ask side by side.
     ///
     /// # Errors
-    /// If there is no picture column of that name, or no such frame.
+    /// If there is no picture column of that name, no such frame, or the picture is missing or broken: folder,
+    /// feature and frame are named.
+    pub fn image(&self, key: &str, frame: usize) -> Result<Image> {
+        match self.columns.get(key) {
+            Some(Column::Pictures(pictures)) if frame < pictures.len() => pictures.image(frame),
+            Some(Column::Pictures(_)) => {
+                Err(Error::input(format!("there is no such frame; there are {}", self.len())))
+            }
+            _ => return Err(self.no_column(key, "picture")),
+        }
+        .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", self.roots[0].display())))
+    }
+
+    /// A frame's picture as its parquet file has it. Use [`Self::image`], which reads every kind.
+    ///
+    /// # Errors
+    /// If there is no picture column of that name, no such frame, or its picture is a file of its own.
     pub fn picture(&self, key: &str, frame: usize) -> Result<&[u8]> {
         match self.columns.get(key) {
-            Some(Column::Pictures { bytes, ends }) if frame < ends.len() => {
-                let start = if frame == 0 { 0 } else { ends[frame - 1] };
-                Ok(&bytes[start..ends[frame]])
-            }
-            _ => Err(self.no_column(key, "picture")),
+            Some(Column::Pictures(pictures)) => pictures.kept(frame),
+            _ => None,
         }
+        .ok_or_else(|| self.no_column(key, "picture"))
+    }
+
+    /// The shape `[3, H, W]` of a camera's pictures, whatever `meta/info.json` declares: that of its first frame.
+    ///
+    /// # Errors
+    /// As [`Self::image`].
+    pub fn image_shape(&self, key: &str) -> Result<[usize; 3]> {
+        self.image(key, 0).map(|image| [3, image.height, image.width])
     }
 
     fn no_column(&self, key: &str, what: &str) -> Error {
@@ -195,10 +220,10 @@ impl Dataset {
             let array = table::column(batch, key)?;
             match column {
                 Column::Vectors { width, values } => table::numbers(array, *width, values),
-                Column::Pictures { bytes, ends } => table::pictures(array, |picture| {
-                    bytes.extend_from_slice(picture);
-                    ends.push(bytes.len());
-                }),
+                Column::Pictures(pictures) => {
+                    pictures.begin_block();
+                    table::pictures(array, |row| pictures.push(row, &self.roots[0]))
+                }
             }
             .map_err(|e| e.at(format!("column `{key}`")))?;
         }
@@ -267,10 +292,7 @@ impl Column {
     fn append(&mut self, other: Self) {
         match (self, other) {
             (Self::Vectors { values, .. }, Self::Vectors { values: more, .. }) => values.extend(more),
-            (Self::Pictures { bytes, ends }, Self::Pictures { bytes: more, ends: more_ends }) => {
-                ends.extend(more_ends.iter().map(|end| end + bytes.len()));
-                bytes.extend(more);
-            }
+            (Self::Pictures(pictures), Self::Pictures(more)) => pictures.append(more),
             // Features were compared before: columns of one name are of one kind.
             _ => {}
         }
@@ -287,7 +309,7 @@ fn place_of(tasks: &mut Vec<String>, task: &str) -> usize {
 /// A column to fill, for the features that can be read.
 fn empty_column(feature: &Feature) -> Option<Column> {
     match feature.dtype {
-        Dtype::Image => Some(Column::Pictures { bytes: Vec::new(), ends: Vec::new() }),
+        Dtype::Image => Some(Column::Pictures(Pictures::default())),
         Dtype::Float32 | Dtype::Float64 | Dtype::Int64 | Dtype::Bool
             if feature.shape.len() == 1 && feature.shape[0] > 0 =>
         {

@@ -13,6 +13,8 @@ mod columns;
 #[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
+mod decode;
+#[cfg(feature = "data")]
 mod describe;
 #[cfg(feature = "data")]
 mod episodes;
@@ -23,6 +25,8 @@ mod info;
 mod loader;
 #[cfg(feature = "data")]
 mod overview;
+#[cfg(feature = "data")]
+mod pictures;
 #[cfg(feature = "data")]
 mod split;
 mod stats;

@@ -13,6 +13,7 @@ use arrow_array::{
 };
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
+use super::pictures::Row;
 use crate::{Error, Result};
 
 /// Reads a file's columns that `keep` wants, batch by batch. Errors of `each` get the file's name in front.
@@ -135,33 +136,39 @@ fn no_empty_rows(array: &dyn Array) -> Result<()> {
     Err(Error::input(format!("{} rows are empty", array.null_count())))
 }
 
-/// Calls `each` with every row's encoded picture: a struct `{bytes, path}`, or the bytes alone.
+/// Calls `each` with every row's picture: a struct `{bytes, path}` of which either may be null, or the bytes alone.
 ///
 /// # Errors
-/// If a row holds no bytes.
-pub(super) fn pictures(array: &dyn Array, mut each: impl FnMut(&[u8])) -> Result<()> {
-    let bytes = match array.as_any().downcast_ref::<StructArray>() {
-        Some(parts) => {
-            no_empty_rows(array)?;
-            let bytes = parts.column_by_name("bytes");
-            bytes.ok_or_else(|| Error::input("pictures without a field `bytes`"))?.as_ref()
-        }
-        None => array,
+/// If the column is of another type, or `each` fails.
+pub(super) fn pictures(array: &dyn Array, mut each: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+    no_empty_rows(array)?;
+    let (bytes, paths) = match array.as_any().downcast_ref::<StructArray>() {
+        Some(parts) => (parts.column_by_name("bytes").map(AsRef::as_ref), parts.column_by_name("path")),
+        None => (Some(array), None),
     };
-    if bytes.null_count() > 0 {
-        return Err(Error::input(format!(
-            "{} pictures are paths to other files; only pictures inside the parquet file are supported",
-            bytes.null_count()
-        )));
-    }
-    if let Some(array) = bytes.as_binary_opt::<i32>() {
-        array.iter().flatten().for_each(&mut each);
-    } else if let Some(array) = bytes.as_binary_opt::<i64>() {
-        array.iter().flatten().for_each(&mut each);
-    } else {
-        return Err(Error::input(format!("pictures of type {}, expected bytes", bytes.data_type())));
+    for row in 0..array.len() {
+        let bytes = bytes.map_or(Ok(None), |bytes| binary(bytes, row))?;
+        let path = paths.and_then(|paths| text(paths.as_ref(), row));
+        each(&Row { bytes, path })?;
     }
     Ok(())
+}
+
+fn binary(array: &dyn Array, row: usize) -> Result<Option<&[u8]>> {
+    match (array.is_null(row), array.as_binary_opt::<i32>(), array.as_binary_opt::<i64>()) {
+        (true, ..) => Ok(None),
+        (_, Some(array), _) => Ok(Some(array.value(row))),
+        (_, _, Some(array)) => Ok(Some(array.value(row))),
+        _ => Err(Error::input(format!("pictures of type {}, expected bytes", array.data_type()))),
+    }
+}
+
+fn text(array: &dyn Array, row: usize) -> Option<&str> {
+    match (array.is_null(row), array.as_string_opt::<i32>(), array.as_string_opt::<i64>()) {
+        (false, Some(array), _) => Some(array.value(row)),
+        (false, _, Some(array)) => Some(array.value(row)),
+        _ => None,
+    }
 }
 
 /// A column of sentences.

@@ -92,7 +92,7 @@ fn several_folders_are_one_dataset() -> Result<()> {
     assert_eq!((dataset.len(), dataset.episodes.len(), dataset.info.total_frames), (24, 6, 24));
     assert_eq!((dataset.episode_range(11), dataset.episode_range(12)), (8..12, 12..17));
     assert_eq!(dataset.vectors("observation.state")?.1[46..48], [23., -23.]);
-    assert_eq!(Image::from_png(dataset.picture("observation.image", 20)?)?, frame(20).0);
+    assert_eq!(dataset.image("observation.image", 20)?, frame(20).0);
     assert_eq!(dataset.stats.get("observation.state", "mean")?.values, [11.5, -11.5]);
     assert_eq!(dataset.tasks, ["reach", "push"]);
 

@@ -156,8 +156,13 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
             states.iter().for_each(|key| state.extend_from_slice(observation.vector(key)));
         }
         let episodes: Vec<usize> = turns.iter().map(|turn| turn.episode).collect();
-        let actions =
-            policy.select_action(&episodes, Observations { images: Images::Bytes(&frames), state: &state });
+        let actions = policy.select_action(
+            &episodes,
+            Observations {
+                images: if sees { vec![Images::Bytes(&frames)] } else { Vec::new() },
+                state: &state,
+            },
+        );
         let actions = actions.map_err(|e| e.at(format!("step {step}")))?;
         Ok(actions.chunks(width).map(|action| action.iter().map(|&v| f64::from(v)).collect()).collect())
     }))

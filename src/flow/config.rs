@@ -79,14 +79,20 @@ impl Default for FlowConfig {
 }
 
 impl FlowConfig {
-    /// Reads the block; missing keys take the defaults.
+    /// π0's conventions (arXiv 2410.24164), which LeRobot's flow policies follow: noise at t = 1, times from
+    /// 0.999 · Beta(1.5, 1) + 0.001, ten Euler steps.
+    pub fn pi0() -> Self {
+        let time_law = TimeLaw::Beta { alpha: 1.5, beta: 1.0, scale: 0.999, offset: 0.001 };
+        Self { noise_at: NoiseAt::One, time_law, num_steps: 10, ..Self::default() }
+    }
+
+    /// Reads the block; missing keys are as in `default`.
     ///
     /// # Errors
     /// Names the key that is unknown or of no use.
-    pub fn from_json(value: Value) -> Result<Self> {
+    pub fn from_json(value: Value, default: &Self) -> Result<Self> {
         let mut fields = Fields::of(value, "config.json: `flow`")?;
-        let default = Self::default();
-        let noise_at = match fields.or("noise_at", 0)? {
+        let noise_at = match fields.or("noise_at", default.noise_at as u8)? {
             0 => NoiseAt::Zero,
             1 => NoiseAt::One,
             other => {
@@ -100,7 +106,7 @@ impl FlowConfig {
             )));
         }
         let time_law = fields.optional("time_law")?.map_or(Ok(default.time_law), TimeLaw::from_json)?;
-        let solver = Solver::named(&fields.or("solver", "euler".to_owned())?)
+        let solver = Solver::named(&fields.or("solver", default.solver.name().to_owned())?)
             .map_err(|e| e.at("config.json: `flow.solver`"))?;
         let tolerances = Tolerances {
             rtol: fields.or("rtol", default.tolerances.rtol)?,
@@ -135,7 +141,7 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> Result<FlowConfig> {
-        FlowConfig::from_json(value)
+        FlowConfig::from_json(value, &FlowConfig::default())
     }
 
     #[test]

@@ -305,7 +305,7 @@ mod tests {
     fn laws_survive_json() {
         for time_law in LAWS {
             let flow = FlowConfig { time_law, ..FlowConfig::default() };
-            assert_eq!(FlowConfig::from_json(flow.to_json()), Ok(flow));
+            assert_eq!(FlowConfig::from_json(flow.to_json(), &FlowConfig::default()), Ok(flow));
         }
     }
 
@@ -323,7 +323,8 @@ mod tests {
             (json!({"u_shaped": 0.0}), "u_shaped"),
             (json!({"u_shaped": 4.0, "sharp": 1.0}), "sharp"),
         ] {
-            let error = FlowConfig::from_json(json!({"time_law": law})).expect_err("refused").to_string();
+            let error = FlowConfig::from_json(json!({"time_law": law}), &FlowConfig::default());
+            let error = error.expect_err("refused").to_string();
             assert!(error.contains(key), "{law}: {error}");
         }
     }

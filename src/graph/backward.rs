@@ -40,7 +40,8 @@ impl Graph {
                 op.backward(self, upstream);
             }
         }
-        let all: Vec<_> = self.params.iter().map(|(id, param)| (id, param.len)).collect();
+        let learning = self.params.iter().filter(|(id, _)| self.params.rate(*id) > 0.0);
+        let all: Vec<_> = learning.map(|(id, param)| (id, param.len)).collect();
         for (id, len) in all {
             let target = self.in_set(Set::Gradients, id);
             for gap in self.unwritten(id, 0..len) {
@@ -94,13 +95,16 @@ impl Graph {
     }
 
     /// Lets `write` append the launch that makes a run of a parameter's gradient. Where some of that run was written
-    /// before (a parameter used twice), the launch writes to a temporary that is added.
+    /// before (a parameter used twice), the launch writes to a temporary that is added. A frozen parameter has none.
     pub(super) fn parameter_gradient(
         &mut self,
         id: ParamId,
         run: Range<usize>,
         write: impl FnOnce(&mut Graph, Value),
     ) {
+        if self.params.rate(id) == 0.0 {
+            return;
+        }
         let target = self.in_set(Set::Gradients, id);
         let gaps = self.unwritten(id, run.clone());
         self.written.extend(gaps.iter().map(|gap| (id, gap.clone())));

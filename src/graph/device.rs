@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Graph, Home, Param, Params};
+use super::{Graph, Home, Param, ParamId, Params};
 use crate::gpu::{self, Checks, Choice, Gpu};
 use crate::kernels::{Dtype, Float, Place, Set};
 use crate::{Error, Result, cpu};
@@ -71,20 +71,18 @@ enum Sets {
 }
 
 impl Bank {
-    /// Sets of zeros.
+    /// Sets of zeros. Parameters that stay as they are have a place in the sets of weights alone.
     ///
     /// # Errors
     /// If a GPU has not the memory.
     pub fn new(device: &Device, params: &Arc<Params>, sets: &[Set]) -> Result<Self> {
-        let shards = params.shards();
         let sets = match device {
-            Device::Cpu => Sets::Cpu(zeros(sets, shards)),
-            Device::Oracle => Sets::Oracle(zeros(sets, shards)),
+            Device::Cpu => Sets::Cpu(zeros(sets, params)),
+            Device::Oracle => Sets::Oracle(zeros(sets, params)),
             Device::Gpu(gpu) => {
                 let set = |set: &Set| {
-                    let buffers =
-                        shards.iter().map(|&len| gpu.buffer(Dtype::F32, len)).collect::<Result<_>>()?;
-                    Ok((*set, buffers))
+                    let lens = shard_lens(params, *set);
+                    Ok((*set, lens.map(|len| gpu.buffer(Dtype::F32, len)).collect::<Result<_>>()?))
                 };
                 Sets::Gpu(sets.iter().map(set).collect::<Result<BTreeMap<_, _>>>()?)
             }
@@ -118,7 +116,8 @@ impl Bank {
 
     /// Writes one parameter-shaped run of a set.
     pub fn write(&self, set: Set, name: &str, values: &[f32]) {
-        let Some(param) = self.params.find(name).map(|id| self.params.get(id)) else { return };
+        let Some(id) = self.params.find(name).filter(|id| self.holds(set, *id)) else { return };
+        let param = self.params.get(id);
         match &self.sets {
             Sets::Cpu(bank) => bank[&set][param.shard].write_floats(param.offset, values),
             Sets::Oracle(bank) => bank[&set][param.shard].write_floats(param.offset, values),
@@ -139,14 +138,14 @@ impl Bank {
             (Sets::Gpu(bank), Device::Gpu(gpu)) => {
                 bank[&set].iter().map(|buffer| gpu.read(buffer, 0, buffer.len)).collect::<Result<_>>()?
             }
-            (Sets::Cpu(bank), _) => self.shards_of(&bank[&set]),
+            (Sets::Cpu(bank), _) => self.shards_of(set, &bank[&set]),
             (Sets::Oracle(_), _) => {
                 let narrow = |wide: Vec<f64>| wide.into_iter().map(|v| v as f32).collect();
                 return Ok(self.read_wide(set)?.into_iter().map(narrow).collect());
             }
             (Sets::Gpu(_), _) => return Err(Error::failure("a bank of GPU buffers without its GPU")),
         };
-        Ok(self.by_parameter(&shards))
+        Ok(self.by_parameter(set, &shards))
     }
 
     /// Reads a whole set in the device's own precision.
@@ -155,7 +154,7 @@ impl Bank {
     /// If the GPU was lost.
     pub fn read_wide(&self, set: Set) -> Result<Vec<Vec<f64>>> {
         match &self.sets {
-            Sets::Oracle(bank) => Ok(self.by_parameter(&self.shards_of(&bank[&set]))),
+            Sets::Oracle(bank) => Ok(self.by_parameter(set, &self.shards_of(set, &bank[&set]))),
             _ => {
                 let widen = |narrow: Vec<f32>| narrow.into_iter().map(f64::from).collect();
                 Ok(self.read(set)?.into_iter().map(widen).collect())
@@ -163,19 +162,39 @@ impl Bank {
         }
     }
 
-    fn shards_of<T: Float>(&self, buffers: &[cpu::Buffer<T>]) -> Vec<Vec<T>> {
-        buffers.iter().zip(self.params.shards()).map(|(buffer, &len)| buffer.floats(0, len)).collect()
+    fn shards_of<T: Float>(&self, set: Set, buffers: &[cpu::Buffer<T>]) -> Vec<Vec<T>> {
+        buffers.iter().zip(shard_lens(&self.params, set)).map(|(buffer, len)| buffer.floats(0, len)).collect()
     }
 
-    fn by_parameter<T: Copy>(&self, shards: &[Vec<T>]) -> Vec<Vec<T>> {
-        let run = |param: &Param| shards[param.shard][param.offset..param.offset + param.len].to_vec();
-        self.params.iter().map(|(_, param)| run(param)).collect()
+    /// Zeros for a parameter that has no place in the set.
+    fn by_parameter<T: Float>(&self, set: Set, shards: &[Vec<T>]) -> Vec<Vec<T>> {
+        let run = |(id, param): (ParamId, &Param)| match self.holds(set, id) {
+            true => shards[param.shard][param.offset..param.offset + param.len].to_vec(),
+            false => vec![T::ZERO; param.len],
+        };
+        self.params.iter().map(run).collect()
+    }
+
+    /// Whether a parameter has a place in a set.
+    fn holds(&self, set: Set, id: ParamId) -> bool {
+        holds(set, self.params.rate(id))
     }
 }
 
-fn zeros<T: Float>(sets: &[Set], shards: &[usize]) -> cpu::Bank<T> {
-    let buffers = || shards.iter().map(|&len| cpu::Buffer::zeros(Dtype::F32, len)).collect();
-    sets.iter().map(|set| (*set, buffers())).collect()
+/// Whether parameters with that factor of the learning rate have a place in a set: those that stay as they are need no
+/// gradients and no moments.
+fn holds(set: Set, rate: f32) -> bool {
+    rate > 0.0 || matches!(set, Set::Weights | Set::Average)
+}
+
+/// Elements of each shard of a set.
+fn shard_lens(params: &Params, set: Set) -> impl Iterator<Item = usize> {
+    params.shards().iter().map(move |shard| if holds(set, shard.rate) { shard.len } else { 0 })
+}
+
+fn zeros<T: Float>(sets: &[Set], params: &Params) -> cpu::Bank<T> {
+    let buffers = |set| shard_lens(params, set).map(|len| cpu::Buffer::zeros(Dtype::F32, len)).collect();
+    sets.iter().map(|&set| (set, buffers(set))).collect()
 }
 
 /// A compiled graph: write its inputs, run it, read its outputs.

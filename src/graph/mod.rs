@@ -13,7 +13,7 @@ mod planner;
 pub mod trial;
 
 pub use device::{Bank, Device, Program};
-pub use params::{Init, Param, ParamId, Params};
+pub use params::{Init, Param, ParamId, Params, Shard};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -154,14 +154,15 @@ impl Graph {
         }
         let param = self.params.get(id).clone();
         let home = Home::Shard { set, shard: param.shard, offset: param.offset };
-        let value = self.add(&param.shape, Dtype::F32, home, set == Set::Weights);
+        let learns = self.params.rate(id) > 0.0;
+        let value = self.add(&param.shape, Dtype::F32, home, set == Set::Weights && learns);
         self.param_values.insert((set, id), value);
         value
     }
 
     /// A whole shard of a flat set.
     pub fn shard(&mut self, set: Set, shard: usize) -> Value {
-        let len = self.params.shards()[shard];
+        let len = self.params.shards()[shard].len;
         self.add(&[len], Dtype::F32, Home::Shard { set, shard, offset: 0 }, false)
     }
 

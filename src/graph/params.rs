@@ -64,6 +64,15 @@ pub struct Param {
     pub len: usize,
 }
 
+/// A flat buffer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shard {
+    /// Elements.
+    pub len: usize,
+    /// What the learning rate of its parameters is multiplied by; 0 for those that stay as they are.
+    pub rate: f32,
+}
+
 /// Elements of a shard at most: 128 MiB, the least a WebGPU device lets a shader see.
 const SHARD: usize = (128 << 20) / 4;
 /// Offsets are multiples of this many elements (256 bytes), so that a parameter can be bound by itself.
@@ -73,13 +82,22 @@ const ALIGN: usize = 64;
 const TURNS: usize = 4;
 
 /// The parameters of a policy, in the order its layers declare them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Params {
     list: Vec<Param>,
     by_name: HashMap<String, ParamId>,
-    shards: Vec<usize>,
-    /// The shard that each turn fills at present.
-    turns: Vec<usize>,
+    shards: Vec<Shard>,
+    /// The shard that each turn fills at present, all of one rate.
+    turns: [Option<usize>; TURNS],
+    /// What the learning rate of parameters declared now is multiplied by.
+    rate: f32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let (list, by_name, shards) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { list, by_name, shards, turns: [None; TURNS], rate: 1.0 }
+    }
 }
 
 impl Params {
@@ -91,22 +109,37 @@ impl Params {
         let name = name.into();
         let len: usize = shape.iter().product();
         let id = ParamId(self.list.len());
+        let empty = Shard { len: 0, rate: self.rate };
         let turn = id.0 % TURNS;
-        if self.turns.len() <= turn {
-            self.turns.push(self.shards.len());
-            self.shards.push(0);
+        let full = |shard: Shard| shard.len + len > SHARD && shard.len > 0;
+        if self.turns[turn].is_none_or(|at| full(self.shards[at])) {
+            self.turns[turn] = Some(self.shards.len());
+            self.shards.push(empty);
         }
-        if self.shards[self.turns[turn]] + len > SHARD && self.shards[self.turns[turn]] > 0 {
-            self.turns[turn] = self.shards.len();
-            self.shards.push(0);
-        }
-        let shard = self.turns[turn];
-        let offset = self.shards[shard];
-        self.shards[shard] = (offset + len).next_multiple_of(ALIGN);
+        let shard = self.turns[turn].unwrap_or_default();
+        let offset = self.shards[shard].len;
+        self.shards[shard].len = (offset + len).next_multiple_of(ALIGN);
         let earlier = self.by_name.insert(name.clone(), id);
         assert!(earlier.is_none(), "parameter {name} is declared twice");
         self.list.push(Param { name, shape: shape.to_vec(), init, shard, offset, len });
         id
+    }
+
+    /// Declares parameters whose learning rate is multiplied by `rate`; at 0 they stay as they are and have no gradient.
+    pub fn at_rate<R>(&mut self, rate: f32, declare: impl FnOnce(&mut Self) -> R) -> R {
+        if rate == self.rate {
+            return declare(self);
+        }
+        // Other shards: the optimiser takes a shard as a whole.
+        let outer = (std::mem::replace(&mut self.rate, rate), std::mem::take(&mut self.turns));
+        let declared = declare(self);
+        (self.rate, self.turns) = outer;
+        declared
+    }
+
+    /// What the learning rate of a parameter is multiplied by.
+    pub fn rate(&self, id: ParamId) -> f32 {
+        self.shards[self.get(id).shard].rate
     }
 
     /// All parameters, in order of declaration.
@@ -124,8 +157,8 @@ impl Params {
         self.by_name.get(name).copied()
     }
 
-    /// Elements of each shard.
-    pub fn shards(&self) -> &[usize] {
+    /// The shards.
+    pub fn shards(&self) -> &[Shard] {
         &self.shards
     }
 
@@ -180,6 +213,6 @@ mod tests {
             params.declare(format!("p{i}"), &[SHARD - 1], Init::Zeros);
         }
         assert_eq!(params.shards().len(), 5);
-        assert!(params.shards().iter().all(|&len| len <= SHARD));
+        assert!(params.shards().iter().all(|shard| shard.len <= SHARD));
     }
 }

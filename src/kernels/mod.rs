@@ -11,6 +11,7 @@ pub mod attention;
 pub mod attention_backward;
 pub mod check;
 pub mod combine;
+pub mod copy_rows;
 pub mod dropout;
 pub mod float;
 pub mod flow_path;
@@ -151,6 +152,7 @@ kernels! {
     add_rows::ReduceRows,
     add_rows::AddInto,
     combine::Combine,
+    copy_rows::CopyRows,
     time_embedding::TimeEmbedding,
     flow_path::FlowPath,
     mse::WeightedMse,

@@ -9,7 +9,7 @@
 //! g ← scale g            (Adam: + λ p)
 //! m ← β1 m + (1 − β1) g
 //! v ← β2 v + (1 − β2) g²
-//! p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)            (AdamW: and − lr λ p)
+//! p ← p − rate · lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)            (AdamW: and − rate · lr λ p)
 //! average ← average + (1 − d)(p − average)
 //! ```
 //! A norm that is not finite skips the update on every shard: weights, moments and average stay as they are, and
@@ -201,6 +201,8 @@ pub struct Adam {
     pub decoupled: bool,
     /// Whether there is a moving average.
     pub average: bool,
+    /// What the learning rate is multiplied by, PyTorch's parameter groups.
+    pub rate: f32,
 }
 
 impl Describe for Adam {
@@ -212,7 +214,7 @@ impl Describe for Adam {
     }
 
     fn params(&self) -> Vec<u32> {
-        vec![word(self.len), u32::from(self.decoupled)]
+        vec![word(self.len), u32::from(self.decoupled), self.rate.to_bits()]
     }
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
@@ -226,7 +228,7 @@ impl Describe for Adam {
             let m = h[1] * io.outputs[1][i] + h[2] * g;
             let v = h[3] * io.outputs[2][i] + h[4] * g * g;
             let decay = if self.decoupled { h[8] * w } else { T::ZERO };
-            let w = w - (h[0] * m / (v.sqrt() / h[5] + h[6]) + decay);
+            let w = w - T::of(f64::from(self.rate)) * (h[0] * m / (v.sqrt() / h[5] + h[6]) + decay);
             (io.outputs[0][i], io.outputs[1][i], io.outputs[2][i]) = (w, m, v);
             if self.average {
                 let average = io.outputs[3][i];
@@ -244,13 +246,14 @@ impl Adam {
     /// The cases that tests and `doctor` run.
     pub fn cases() -> Vec<Case> {
         let mut cases = Vec::new();
-        let mut add = |len: usize, decoupled: bool, average: bool, finite: bool| {
+        let mut add = |len: usize, decoupled: bool, average: bool, finite: bool, rate: f32| {
             let name = if decoupled { "AdamW" } else { "Adam" };
             let name = format!("{name} {len}") + if average { " averaged" } else { "" };
             let name = name + if finite { "" } else { " skipped" };
+            let name = if rate == 1.0 { name } else { format!("{name} at {rate} of the rate") };
             // Cheap values, that differ from their neighbours: the folded case has many.
             let wave = |a: usize, m: usize| (0..len).map(|i| (i * a % m) as f32 / m as f32 - 0.4).collect();
-            let mut case = Case::new(name, Adam { len, decoupled, average }).floats(wave(619, 1009));
+            let mut case = Case::new(name, Adam { len, decoupled, average, rate }).floats(wave(619, 1009));
             let state = if finite { [2.5, 0.4, 1.0, 0.0] } else { [-1.0, 0.0, 0.0, 3.0] };
             case = case.floats(state.to_vec()).floats(HYPER.words(3).to_vec());
             case.outputs = vec![wave(421, 613), wave(233, 509)];
@@ -262,13 +265,15 @@ impl Adam {
         };
         for len in ODD.into_iter().chain([1000]) {
             for (decoupled, average) in [(false, false), (false, true), (true, false), (true, true)] {
-                add(len, decoupled, average, true);
+                add(len, decoupled, average, true, 1.0);
             }
         }
-        add(300, true, true, false);
-        add(300, false, false, false);
+        add(300, true, true, false, 1.0);
+        add(300, false, false, false, 1.0);
+        add(300, true, true, true, 0.1);
+        add(300, false, false, true, 0.1);
         // More than 65,535 workgroups.
-        add(65_537 * 256, true, false, true);
+        add(65_537 * 256, true, false, true, 1.0);
         cases
     }
 }
@@ -335,7 +340,7 @@ mod tests {
                 approx::assert_relative_eq!(state[0], NORMS[step - 1], max_relative = 1e-12);
                 for range in [0..2, 2..6] {
                     run(
-                        Adam { len: range.len(), decoupled, average: true },
+                        Adam { len: range.len(), decoupled, average: true, rate: 1.0 },
                         &[&gradient[range.clone()], &state, &words],
                         &mut [
                             &mut w[range.clone()],
@@ -364,7 +369,7 @@ mod tests {
             let words = wide(HYPER.words(number));
             run(ClipScale { partials: 64 }, &[&partials, &words], &mut [&mut state]);
             let (mut m, mut v) = ([0.0], [0.0]);
-            let kernel = Adam { len: 1, decoupled: true, average: false };
+            let kernel = Adam { len: 1, decoupled: true, average: false, rate: 1.0 };
             run(kernel, &[&[gradient], &state, &words], &mut [w, &mut m, &mut v]);
             (state[2], state[3])
         };

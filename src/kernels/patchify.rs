@@ -1,7 +1,7 @@
 //! Pictures cut into square patches, one patch a row.
 //!
 //! ```text
-//! rows[b N + n, (c P + py) P + px] = f(images[b, c, P (n / across) + py, P (n mod across) + px])
+//! rows[first + b N + n, (c P + py) P + px] = f(images[b, c, P (n / across) + py, P (n mod across) + px])
 //! N = down · across, down = ⌊height / P⌋, across = ⌊width / P⌋
 //! f(x) = x for floats, x / 255 for bytes, and then scale[c] · f + shift[c] where there is an affine binding
 //! ```
@@ -18,7 +18,8 @@ use super::shader::shader;
 use super::{AdapterClass, Describe, Dispatch, Float, Io, Slice, word};
 
 /// The cut. Inputs: images `[batch, channels, height, width]` (bytes or floats), affine `[2, channels]` (scales,
-/// then shifts; or nothing). Outputs: rows `[batch · N, channels · patch · patch]`.
+/// then shifts; or nothing). Outputs, in place: rows
+/// `[first + batch · N or more, channels · patch · patch]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patchify {
     /// Pictures.
@@ -35,6 +36,8 @@ pub struct Patchify {
     pub bytes: bool,
     /// Whether the affine binding is there: for a mean µ and a deviation σ, scale 1/σ and shift −µ/σ.
     pub normalize: bool,
+    /// The first row that is written; those before it are another camera's.
+    pub first: usize,
 }
 
 impl Patchify {
@@ -63,7 +66,7 @@ impl Describe for Patchify {
     fn params(&self) -> Vec<u32> {
         let sizes = [self.channels, self.height, self.width, self.patch, self.len()];
         let mut words: Vec<u32> = sizes.into_iter().map(word).collect();
-        words.extend([u32::from(self.bytes), u32::from(self.normalize)]);
+        words.extend([u32::from(self.bytes), u32::from(self.normalize), word(self.first * self.columns())]);
         words
     }
 
@@ -74,7 +77,8 @@ impl Describe for Patchify {
             other => other.floats()[at],
         };
         let (patch, patches, across) = (self.patch, self.patches(), self.width / self.patch);
-        for (row, out) in io.outputs[0].chunks_exact_mut(self.columns()).enumerate() {
+        let rows = &mut io.outputs[0][self.first * self.columns()..][..self.len()];
+        for (row, out) in rows.chunks_exact_mut(self.columns()).enumerate() {
             let (entry, place) = (row / patches, row % patches);
             for (column, value) in out.iter_mut().enumerate() {
                 let channel = column / (patch * patch);
@@ -97,9 +101,9 @@ impl Patchify {
     /// The cases that tests and `doctor` run.
     pub fn cases() -> Vec<Case> {
         let mut cases = Vec::new();
-        let mut add = |batch, channels, height, width, patch, bytes, normalize| {
-            let kernel = Patchify { batch, channels, height, width, patch, bytes, normalize };
-            let (rows, len) = (kernel.len(), batch * channels * height * width);
+        let mut add = |batch, channels, height, width, patch, bytes, normalize, first| {
+            let kernel = Patchify { batch, channels, height, width, patch, bytes, normalize, first };
+            let (rows, len) = (first * kernel.columns() + kernel.len(), batch * channels * height * width);
             let name = format!("{batch}x{channels}x{height}x{width} by {patch}");
             let name = name + if bytes { " bytes" } else { "" } + if normalize { " normalized" } else { "" };
             let mut case = Case::new(name, kernel);
@@ -115,14 +119,14 @@ impl Patchify {
         };
         for bytes in [false, true] {
             for normalize in [false, true] {
-                add(1, 1, 1, 1, 1, bytes, normalize);
-                add(3, 3, 17, 63, 3, bytes, normalize);
-                add(2, 12, 65, 129, 16, bytes, normalize);
-                add(1, 3, 128, 128, 16, bytes, normalize);
+                add(1, 1, 1, 1, 1, bytes, normalize, 0);
+                add(3, 3, 17, 63, 3, bytes, normalize, 5);
+                add(2, 12, 65, 129, 16, bytes, normalize, 0);
+                add(1, 3, 128, 128, 16, bytes, normalize, 64);
             }
         }
         // More than 65,535 workgroups.
-        add(1, 1, 4097, 4096, 1, true, false);
+        add(1, 1, 4097, 4096, 1, true, false, 0);
         cases
     }
 }
@@ -133,8 +137,16 @@ mod tests {
 
     #[test]
     fn a_product_of_rows_is_the_convolution() {
-        let kernel =
-            Patchify { batch: 2, channels: 12, height: 7, width: 11, patch: 3, bytes: true, normalize: true };
+        let kernel = Patchify {
+            batch: 2,
+            channels: 12,
+            height: 7,
+            width: 11,
+            patch: 3,
+            bytes: true,
+            normalize: true,
+            first: 0,
+        };
         let (c, h, w, p) = (12, 7, 11, 3);
         let images: Vec<u8> = (0..2 * c * h * w).map(|i| (i * 89 % 251) as u8).collect();
         let affine: Vec<f64> = (0..2 * c).map(|i| 0.3 + 0.1 * i as f64).collect();

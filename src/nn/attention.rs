@@ -36,6 +36,16 @@ impl MultiHead {
         graph.linear(Linear::new(x, self.weight, self.bias, outputs))
     }
 
+    /// Attention of x [B·T, d] to keys and values [B·N, 2d], up to and including the output projection's input.
+    fn look(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Linear {
+        let q = self.project(graph, x, 0..1);
+        let shape = self.shape(batch, graph.rows(x).0 / batch, graph.rows(memory.0).0 / batch);
+        let key = Columns { value: memory.0, first: 0 };
+        let value = Columns { value: memory.0, first: self.width };
+        let mixed = graph.attention(Columns { value: q, first: 0 }, key, value, shape);
+        self.out.of(mixed)
+    }
+
     fn shape(&self, batch: usize, queries: usize, keys: usize) -> AttentionShape {
         AttentionShape { batch, heads: self.heads, queries, keys, head_width: self.width / self.heads }
     }
@@ -60,6 +70,12 @@ impl SelfAttention {
         let shape = self.0.shape(batch, tokens, tokens);
         let mixed = graph.attention(part(0), part(1), part(2), shape);
         self.0.out.of(mixed)
+    }
+
+    /// The same where only some of the tokens ask, [B·Q, d], and all of them, [B·T, d], are looked at.
+    pub fn of_queries(&self, graph: &mut Graph, queries: Value, x: Value, batch: usize) -> Linear {
+        let memory = KeysValues(self.0.project(graph, x, 1..3));
+        self.0.look(graph, queries, memory, batch)
     }
 }
 
@@ -91,11 +107,6 @@ impl CrossAttention {
 
     /// As [`SelfAttention::of`].
     pub fn of(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Linear {
-        let q = self.0.project(graph, x, 0..1);
-        let shape = self.0.shape(batch, graph.rows(x).0 / batch, graph.rows(memory.0).0 / batch);
-        let key = Columns { value: memory.0, first: 0 };
-        let value = Columns { value: memory.0, first: self.0.width };
-        let mixed = graph.attention(Columns { value: q, first: 0 }, key, value, shape);
-        self.0.out.of(mixed)
+        self.0.look(graph, x, memory, batch)
     }
 }

@@ -3,7 +3,9 @@
 mod attention;
 mod linear;
 mod transformer;
+mod vit;
 
 pub use attention::{CrossAttention, KeysValues, SelfAttention};
 pub use linear::{Norm, Projection};
 pub use transformer::{DecoderLayer, EncoderLayer, LayerSizes};
+pub use vit::{Vit, VitSizes, grid_positions};

@@ -1,4 +1,4 @@
-//! nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, post-norm with ReLU, as PyTorch builds them.
+//! nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, post-norm, as PyTorch builds them.
 
 use super::{CrossAttention, KeysValues, Norm, Projection, SelfAttention};
 use crate::graph::ops::Linear;
@@ -14,6 +14,8 @@ pub struct LayerSizes {
     pub heads: usize,
     /// Width between the two products of the feed-forward block.
     pub feedforward: usize,
+    /// Between these products.
+    pub activation: Activation,
 }
 
 /// PyTorch's default.
@@ -30,11 +32,12 @@ fn add_dropped(graph: &mut Graph, product: Linear, residual: Value) -> Value {
     }
 }
 
-/// linear2(dropout(relu(linear1(x)))).
+/// linear2(dropout(activation(linear1(x)))).
 #[derive(Debug, Clone, Copy)]
 struct FeedForward {
     linear1: Projection,
     linear2: Projection,
+    activation: Activation,
 }
 
 impl FeedForward {
@@ -42,11 +45,12 @@ impl FeedForward {
         Self {
             linear1: Projection::new(params, &format!("{name}.linear1"), sizes.width, sizes.feedforward),
             linear2: Projection::new(params, &format!("{name}.linear2"), sizes.feedforward, sizes.width),
+            activation: sizes.activation,
         }
     }
 
     fn of(&self, graph: &mut Graph, x: Value) -> Linear {
-        let hidden = graph.linear(self.linear1.of(x).activation(Activation::Relu));
+        let hidden = graph.linear(self.linear1.of(x).activation(self.activation));
         let hidden = graph.dropout(hidden, None);
         self.linear2.of(hidden)
     }

@@ -60,9 +60,9 @@ impl Policy {
     /// As [`Self::predict_chunk`]; errors name the episode.
     pub fn select_action(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<Vec<f32>> {
         seen.check(&self.config, episodes.len(), 1)?;
-        let sizes = FrameSizes::of(&self.config);
+        let sizes = FrameSizes::of(&seen, episodes.len());
         for (i, &episode) in episodes.iter().enumerate() {
-            self.see(episode, seen.part(i..i + 1, sizes))?;
+            self.see(episode, &seen.part(i..i + 1, &sizes))?;
         }
         let mut actions: Vec<_> = episodes.iter().map(|episode| self.pop(episode)).collect();
         let due = episodes.iter().zip(&actions).filter(|(_, action)| action.is_none());
@@ -81,11 +81,17 @@ impl Policy {
     }
 
     /// Keeps what an episode sees.
-    fn see(&mut self, episode: usize, step: Observations<'_>) -> Result<()> {
+    fn see(&mut self, episode: usize, step: &Observations<'_>) -> Result<()> {
         match self.episodes.get_mut(&episode) {
             Some(known) => {
+                let sizes = FrameSizes::of(step, 1);
+                if FrameSizes::of(&known.seen.observations(), self.config.n_obs_steps) != sizes {
+                    return Err(Error::input(format!(
+                        "episode {episode}: a camera's pictures changed their size, or a camera came or went"
+                    )));
+                }
                 known.seen.append(step).map_err(|e| e.at(format!("episode {episode}")))?;
-                known.seen.drop_first(FrameSizes::of(&self.config));
+                known.seen.drop_first(&sizes);
             }
             None => {
                 let seen = Kept::repeated(step, self.config.n_obs_steps);
@@ -98,12 +104,12 @@ impl Policy {
 
     /// Makes a new chunk for each of these episodes, in one batch.
     fn refill(&mut self, due: &[usize]) -> Result<()> {
-        let size = self.chunk_len();
+        let size = self.config.noise_len();
         let mut seen: Option<Kept> = None;
         let mut noise = Vec::with_capacity(due.len() * size);
         for (&number, episode) in due.iter().filter_map(|number| self.episodes.get_key_value(number)) {
             match &mut seen {
-                Some(seen) => seen.append(episode.seen.observations())?,
+                Some(seen) => seen.append(&episode.seen.observations())?,
                 None => seen = Some(episode.seen.clone()),
             }
             noise.extend(self.noise.draw(number, episode.chunks, size));
@@ -111,6 +117,7 @@ impl Policy {
         let Some(seen) = seen else { return Ok(()) };
         let normalized = self.integrate(&seen.observations(), &noise, false)?.pop().unwrap_or_default();
         let chunk = self.finish(normalized, |i| format!("episode {}", due[i]))?;
+        let size = self.config.chunk_size * self.config.action().1;
         for (number, actions) in due.iter().zip(chunk.actions.chunks(size)) {
             if let Some(episode) = self.episodes.get_mut(number) {
                 episode.queue.fill(actions)?;

@@ -164,7 +164,8 @@ impl Config {
             serde_json::from_str(text).map_err(|e| Error::input(format!("config.json is not JSON: {e}")))?;
         let mut fields = Fields::of(value, "config.json")?;
         let family: String = fields.required("type")?;
-        let chunk_size = fields.or("chunk_size", 8)?;
+        let defaults = Family::defaults(&family);
+        let chunk_size = fields.or("chunk_size", defaults.chunk_size)?;
         let mut config = Self {
             n_obs_steps: fields.or("n_obs_steps", 1)?,
             chunk_size,
@@ -175,12 +176,13 @@ impl Config {
             action_padding: fields.or("action_padding", ActionPadding::Hold)?,
             objective: fields.or("objective", Objective::Flow)?,
             loss_reduction: fields.or("loss_reduction", LossReduction::Valid)?,
-            dropout: fields.or("dropout", Family::default_dropout(&family))?,
+            dropout: fields.or("dropout", defaults.dropout)?,
             observation_dropout: fields.or("observation_dropout", 0.0)?,
             unconditional: fields
                 .optional("unconditional")?
                 .map_or(Ok(Unconditional::Zeros), Unconditional::from_json)?,
-            flow: fields.optional("flow")?.map_or(Ok(FlowConfig::default()), FlowConfig::from_json)?,
+            flow: (fields.optional("flow")?)
+                .map_or(Ok(defaults.flow), |value| FlowConfig::from_json(value, &defaults.flow))?,
             family: Family::take(&family, &mut fields)?,
             kept: Map::new(),
         };
@@ -245,9 +247,29 @@ impl Config {
         self.states().map(|(_, feature)| feature.shape.iter().product::<usize>()).sum()
     }
 
-    /// Values of one frame of the camera, 3 · H · W; 0 without one.
-    pub fn frame_len(&self) -> usize {
-        self.images().map(|(_, image)| image.shape.iter().product::<usize>()).sum()
+    /// Height and width at which the network sees a camera; pictures of another size are resized.
+    pub fn seen_size(&self, image: &Feature) -> [usize; 2] {
+        self.family.image_size().unwrap_or([image.shape[1], image.shape[2]])
+    }
+
+    /// Values of a camera's picture as the network sees it: 3 · H · W.
+    pub fn seen_len(&self, image: &Feature) -> usize {
+        image.shape[0] * self.seen_size(image).iter().product::<usize>()
+    }
+
+    /// Cameras that may be missing: what they would say is zeros.
+    pub fn empty_cameras(&self) -> usize {
+        self.family.empty_cameras()
+    }
+
+    /// Values of one chunk's noise: H · N.
+    pub fn noise_len(&self) -> usize {
+        self.chunk_size * self.network_action_dim()
+    }
+
+    /// N: numbers of an action as the network has it, padding included.
+    pub fn network_action_dim(&self) -> usize {
+        self.family.action_dim().unwrap_or(self.action().1)
     }
 
     /// How a type of feature is normalised; left alone where nothing is said.

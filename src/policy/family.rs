@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Config, FeatureType, Normalization, Objective};
+use super::{Config, FeatureType, FlowMatchingConfig, Normalization, Objective};
 use crate::fields::Fields;
+use crate::flow::FlowConfig;
 use crate::kernels::activation::Activation;
 use crate::kernels::time_embedding::TimeFeatures;
 use crate::{Error, Result};
@@ -14,8 +15,17 @@ use crate::{Error, Result};
 pub enum Family {
     /// Seed 000's network.
     PatchDecoder(PatchDecoderConfig),
+    /// Seed 001's network.
+    FlowMatching(FlowMatchingConfig),
     /// Seed 002's and seed 004's networks.
     VelocityMlp(VelocityMlpConfig),
+}
+
+/// What a family's policies are where config.json says nothing.
+pub(super) struct Defaults {
+    pub chunk_size: usize,
+    pub dropout: f32,
+    pub flow: FlowConfig,
 }
 
 /// Sizes of a `patch_decoder`.
@@ -72,13 +82,14 @@ fn wrong<T>(what: impl AsRef<str>) -> Result<T> {
 
 impl Family {
     /// Names that `type` may have.
-    pub const NAMES: [&str; 2] = ["patch_decoder", "velocity_mlp"];
+    pub const NAMES: [&str; 3] = ["patch_decoder", "flowmatching", "velocity_mlp"];
 
     /// `type` in config.json.
     pub fn name(&self) -> &'static str {
         match self {
             Self::PatchDecoder(_) => Self::NAMES[0],
-            Self::VelocityMlp(_) => Self::NAMES[1],
+            Self::FlowMatching(_) => Self::NAMES[1],
+            Self::VelocityMlp(_) => Self::NAMES[2],
         }
     }
 
@@ -98,14 +109,20 @@ impl Family {
                 dim_feedforward: fields.or("dim_feedforward", 256)?,
                 action_pos_embed: fields.or("action_pos_embed", false)?,
             })),
+            "flowmatching" => Ok(Self::FlowMatching(FlowMatchingConfig::take(fields)?)),
             "velocity_mlp" => Ok(Self::VelocityMlp(VelocityMlpConfig::take(fields)?)),
             other => wrong(format!("unknown policy type `{other}`: known are {}", Self::NAMES.join(", "))),
         }
     }
 
-    /// Dropout where config.json says nothing.
-    pub(super) fn default_dropout(name: &str) -> f32 {
-        if name == "velocity_mlp" { 0.0 } else { 0.1 }
+    /// What holds for the family of that name where config.json says nothing.
+    pub(super) fn defaults(name: &str) -> Defaults {
+        let plain = Defaults { chunk_size: 8, dropout: 0.1, flow: FlowConfig::default() };
+        match name {
+            "flowmatching" => Defaults { chunk_size: 50, flow: FlowConfig::pi0(), ..plain },
+            "velocity_mlp" => Defaults { dropout: 0.0, ..plain },
+            _ => plain,
+        }
     }
 
     /// The family's keys as they are saved.
@@ -121,6 +138,7 @@ impl Family {
                 "dim_feedforward": sizes.dim_feedforward,
                 "action_pos_embed": sizes.action_pos_embed,
             }),
+            Self::FlowMatching(sizes) => json!(sizes),
             Self::VelocityMlp(sizes) => json!({
                 "layout": sizes.layout,
                 "hidden_dim": sizes.hidden_dim,
@@ -139,7 +157,32 @@ impl Family {
     pub(super) fn check(&self, config: &Config) -> Result<()> {
         match self {
             Self::PatchDecoder(sizes) => sizes.check(config),
+            Self::FlowMatching(sizes) => sizes.check(config),
             Self::VelocityMlp(sizes) => sizes.check(config),
+        }
+    }
+
+    /// Height and width that the network sees of every camera, where it is not the camera's own.
+    pub(super) fn image_size(&self) -> Option<[usize; 2]> {
+        match self {
+            Self::FlowMatching(sizes) => Some(sizes.image_size),
+            Self::PatchDecoder(_) | Self::VelocityMlp(_) => None,
+        }
+    }
+
+    /// Cameras that may be missing.
+    pub(super) fn empty_cameras(&self) -> usize {
+        match self {
+            Self::FlowMatching(sizes) => sizes.empty_cameras,
+            Self::PatchDecoder(_) | Self::VelocityMlp(_) => 0,
+        }
+    }
+
+    /// Dimensions of the network's actions, where they are not the robot's own.
+    pub(super) fn action_dim(&self) -> Option<usize> {
+        match self {
+            Self::FlowMatching(sizes) => Some(sizes.max_action_dim),
+            Self::PatchDecoder(_) | Self::VelocityMlp(_) => None,
         }
     }
 }

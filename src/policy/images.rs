@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::graph::Program;
+use crate::image::resize;
 use crate::kernels::Dtype;
 use crate::{Error, Result};
 
@@ -37,14 +38,14 @@ impl Images<'_> {
         }
     }
 
-    /// Writes them to a program's input `images`.
+    /// Writes them to a program's input of that name.
     ///
     /// # Errors
     /// If their number does not fit.
-    pub fn write(&self, program: &Program) -> Result<()> {
+    pub fn write(&self, program: &Program, name: &str) -> Result<()> {
         match self {
-            Self::Bytes(values) => program.write_bytes("images", values),
-            Self::Floats(values) => program.write("images", values),
+            Self::Bytes(values) => program.write_bytes(name, values),
+            Self::Floats(values) => program.write(name, values),
         }
     }
 
@@ -111,6 +112,15 @@ impl Pixels {
             Self::Bytes(values) => drop(values.drain(..count)),
             Self::Floats(values) => drop(values.drain(..count)),
         }
+    }
+
+    /// Brings pictures `[.., 3, H, W]` to another size as [`crate::image::resize`] does; they are floats then.
+    pub(super) fn resize(&mut self, from: [usize; 2], to: [usize; 2]) {
+        let resized = match self {
+            Self::Bytes(values) => resize(values, from, to),
+            Self::Floats(values) => resize(values, from, to),
+        };
+        *self = Self::Floats(resized);
     }
 
     /// Fills up with zeros to `len` values.

@@ -5,6 +5,7 @@ mod builtin;
 mod checkpoint;
 mod config;
 mod family;
+mod flowmatching;
 mod guidance;
 mod images;
 pub mod manifest;
@@ -30,6 +31,7 @@ pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
 pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
+pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};
 pub use images::{Images, Pixels};
 pub use manifest::{Folder, FolderWriter};

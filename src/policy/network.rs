@@ -1,5 +1,7 @@
 //! A policy's network, whichever family it is of.
 
+use super::flowmatching::FlowMatching;
+use super::observations::image_input;
 use super::patch_decoder::{Layers, PatchDecoder};
 use super::velocity_mlp::{StateMemory, VelocityMlp};
 use super::{Config, Family, Guidance, Objective, Unconditional};
@@ -13,15 +15,17 @@ use crate::kernels::Dtype;
 pub enum Network {
     /// Seed 000's.
     PatchDecoder(Box<PatchDecoder>),
+    /// Seed 001's.
+    FlowMatching(Box<FlowMatching>),
     /// Seed 002's and seed 004's.
     VelocityMlp(Box<VelocityMlp>),
 }
 
 /// What a network sees of B samples, normalised.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// The camera, [B, 3·T, H, W].
-    pub images: Option<Value>,
+    /// The cameras in the configuration's order, [B, 3·T, H, W] each; none for one that is missing.
+    pub images: Vec<Option<Value>>,
     /// State vectors, [B, T·S].
     pub state: Option<Value>,
     /// Which samples see nothing, [B, 1] of 0 and 1; none do unless said.
@@ -33,6 +37,8 @@ pub struct Seen {
 pub enum Memory {
     /// Each decoder layer's keys and values.
     Layers(Layers),
+    /// A condition [B, d].
+    Condition(Value),
     /// A state.
     State(StateMemory),
 }
@@ -41,6 +47,7 @@ impl Memory {
     /// Gives it buffers that outlive a run.
     pub fn keep(&self, graph: &mut Graph) {
         match self {
+            Self::Condition(value) => graph.keep(*value),
             Self::Layers(layers) => layers.iter().for_each(|layer| graph.keep(layer.value())),
             Self::State(StateMemory::State(value) | StateMemory::Product(value)) => graph.keep(*value),
         }
@@ -86,18 +93,26 @@ impl Network {
         let mut params = Params::default();
         let network = match config.family {
             Family::PatchDecoder(_) => Self::PatchDecoder(Box::new(PatchDecoder::new(config, &mut params))),
+            Family::FlowMatching(_) => Self::FlowMatching(Box::new(FlowMatching::new(config, &mut params))),
             Family::VelocityMlp(_) => Self::VelocityMlp(Box::new(VelocityMlp::new(config, &mut params))),
         };
         (network, params)
     }
 
-    /// Declares the inputs that observations are written to: `images`, bytes or floats in [0, 1], `states`, and, while
-    /// a learned stand-in for dropped observations trains, `dropped`.
-    pub fn inputs(&self, graph: &mut Graph, config: &Config, batch: usize, images: Dtype) -> Seen {
+    /// Declares the inputs that observations are written to: `images.<i>`, bytes or floats in [0, 1], for every camera
+    /// that is not missing, `states`, and, while a learned stand-in for dropped observations trains, `dropped`.
+    pub fn inputs(
+        &self,
+        graph: &mut Graph,
+        config: &Config,
+        batch: usize,
+        cameras: &[Option<Dtype>],
+    ) -> Seen {
         let mut seen = Seen::default();
-        if let Some((_, image)) = config.images().next() {
-            let shape = [batch, config.n_obs_steps * image.shape[0], image.shape[1], image.shape[2]];
-            seen.images = Some(graph.input("images", images, &shape));
+        for (i, ((_, image), dtype)) in config.images().zip(cameras).enumerate() {
+            let [height, width] = config.seen_size(image);
+            let shape = [batch, config.n_obs_steps * image.shape[0], height, width];
+            seen.images.push(dtype.map(|dtype| graph.input(&image_input(i), dtype, &shape)));
         }
         if config.state_dim() > 0 {
             let shape = [batch, config.n_obs_steps * config.state_dim()];
@@ -110,14 +125,15 @@ impl Network {
     }
 
     /// What samples see that see nothing.
-    fn nothing(graph: &mut Graph, config: &Config, seen: Seen, unconditional: &Unconditional) -> Seen {
+    fn nothing(graph: &mut Graph, config: &Config, seen: &Seen, unconditional: &Unconditional) -> Seen {
         let zeros = |graph: &mut Graph, value: Value| {
             let shape = graph.shape(value).to_vec();
             graph.constant(&shape, vec![0.0; shape.iter().product()])
         };
         let Seen { images, state, .. } = seen;
-        let batch = images.or(state).map_or(0, |value| graph.shape(value)[0]);
-        let images = images.map(|images| zeros(graph, images));
+        let batch =
+            images.iter().flatten().next().or(state.as_ref()).map_or(0, |value| graph.shape(*value)[0]);
+        let images = images.iter().map(|images| images.map(|images| zeros(graph, images))).collect();
         let state = state.map(|state| match unconditional {
             Unconditional::Given(values) => graph.constant(
                 &[batch, config.n_obs_steps * values.len()],
@@ -137,8 +153,10 @@ impl Network {
     pub fn encode(&self, graph: &mut Graph, seen: Seen) -> Memory {
         match self {
             Self::PatchDecoder(network) => {
-                Memory::Layers(network.encode(graph, seen.images.expect("a patch_decoder sees a camera")))
+                let camera = seen.images.first().copied().flatten();
+                Memory::Layers(network.encode(graph, camera.expect("a patch_decoder sees a camera")))
             }
+            Self::FlowMatching(network) => Memory::Condition(network.encode(graph, &seen)),
             Self::VelocityMlp(network) => {
                 let state = seen.state.expect("a velocity_mlp sees a state");
                 let state = network.observe(graph, state, seen.dropped);
@@ -151,6 +169,7 @@ impl Network {
     pub fn time_table(&self, graph: &mut Graph, times: &[f64]) -> Value {
         match self {
             Self::PatchDecoder(network) => network.time_table(graph, times),
+            Self::FlowMatching(network) => network.time_table(graph, times),
             Self::VelocityMlp(network) => network.time_table(graph, times),
         }
     }
@@ -171,6 +190,9 @@ impl Network {
             (Self::PatchDecoder(network), Memory::Layers(layers)) => {
                 network.velocity(graph, layers, x, time, step)
             }
+            (Self::FlowMatching(network), Memory::Condition(condition)) => {
+                network.velocity(graph, *condition, x, time, step)
+            }
             (Self::VelocityMlp(network), Memory::State(state)) => {
                 network.velocity(graph, *state, x, time, step)
             }
@@ -189,7 +211,7 @@ impl Network {
         let Some(guidance) = guidance.filter(|guidance| guidance.scale != 1.0) else {
             return Branches { memory: self.encode(graph, seen), guided: None };
         };
-        let nothing = Self::nothing(graph, config, seen, &guidance.unconditional);
+        let nothing = Self::nothing(graph, config, &seen, &guidance.unconditional);
         let unseen = self.encode(graph, nothing);
         if guidance.scale == 0.0 {
             return Branches { memory: unseen, guided: None };

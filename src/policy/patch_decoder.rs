@@ -11,7 +11,7 @@ use crate::graph::ops::Bias;
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
 use crate::kernels::time_embedding::TimeFeatures;
-use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection};
+use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection, grid_positions};
 
 /// Time features: sine on even, cosine on odd dimensions, 10000^(−2i/d).
 const TIME: TimeFeatures = TimeFeatures::Interleaved { max_period: 10_000.0 };
@@ -63,7 +63,12 @@ impl PatchDecoder {
         let bias = params.declare(format!("{name}.bias"), &[d], bias);
         let patch_embed = Projection { weight, bias, outputs: d };
         let pos_embed = params.declare("pos_embed", &[1, tokens, d], positions);
-        let layer = |heads| LayerSizes { width: d, heads, feedforward: sizes.dim_feedforward };
+        let layer = |heads| LayerSizes {
+            width: d,
+            heads,
+            feedforward: sizes.dim_feedforward,
+            activation: Activation::Relu,
+        };
         let encoder = (0..sizes.encoder_layers).map(|i| {
             EncoderLayer::new(params, &format!("transformer_encoder.layers.{i}"), layer(sizes.encoder_heads))
         });
@@ -154,25 +159,4 @@ impl PatchDecoder {
         }
         tokens
     }
-}
-
-/// Amplitude of the first positions: about as large as what the patches themselves say.
-const POSITION_AMPLITUDE: f64 = 0.5;
-
-/// Sines and cosines of a patch's row, then of its column, [rows · columns, d]: angles of 1.5 · 100^(−4j/d) radians
-/// a patch, from fast enough to tell neighbours apart to slow enough to order the whole grid.
-fn grid_positions([rows, columns]: [usize; 2], d: usize) -> Vec<f32> {
-    let quarter = (d / 4).max(1);
-    let mut values = Vec::with_capacity(rows * columns * d);
-    for row in 0..rows {
-        for column in 0..columns {
-            for i in 0..d {
-                let place = if i / quarter < 2 { row } else { column };
-                let angle = 1.5 * 100_f64.powf(-((i % quarter) as f64) / quarter as f64) * place as f64;
-                let value = if (i / quarter).is_multiple_of(2) { angle.sin() } else { angle.cos() };
-                values.push((POSITION_AMPLITUDE * value) as f32);
-            }
-        }
-    }
-    values
 }

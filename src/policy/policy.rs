@@ -29,7 +29,7 @@ const MAX_BATCH: usize = 128;
 pub struct Chunk {
     /// Actions [B, H, A] in the robot's units, inside the bounds saved with the policy.
     pub actions: Vec<f32>,
-    /// The network's answer [B, H, A], normalised and not clamped.
+    /// The network's answer [B, H, N], normalised and not clamped; N is A, or more where the network pads actions.
     pub normalized: Vec<f32>,
 }
 
@@ -183,7 +183,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Chunks for B observations from `noise` [B, H, A] (normalised). Remembers nothing.
+    /// Chunks for B observations from `noise` [B, H, N] (normalised). Remembers nothing.
     ///
     /// # Errors
     /// If an input has another size than it should or is not finite, if an action is not finite, or the device
@@ -199,18 +199,16 @@ impl Policy {
     /// As [`Self::predict_chunk`].
     pub fn predict_path(&mut self, observations: &Observations<'_>, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
         let mut path = self.integrate(observations, noise, true)?;
-        path.iter_mut().try_for_each(|point| self.normalizer.unnormalize_actions(point))?;
+        for point in &mut path {
+            *point = self.robots(point);
+            self.normalizer.unnormalize_actions(point)?;
+        }
         Ok(path)
     }
 
     /// The program that made the last batch of chunks, to be profiled: its inputs are still in it.
     pub fn last_program(&self) -> Option<&Program> {
         self.programs.last().map(Sampler::program)
-    }
-
-    /// Values of one chunk: H · A.
-    pub(super) fn chunk_len(&self) -> usize {
-        self.config.chunk_size * self.config.action().1
     }
 
     /// The network's velocity at x [B, H, A] (normalised) and times `[B]`, where it sees `observations`; what it
@@ -220,8 +218,10 @@ impl Policy {
     /// As [`Self::predict_chunk`].
     pub fn velocity(&mut self, observations: &Observations<'_>, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
         let (batch, state) = self.checked(observations, x)?;
-        let seen = Observations { images: observations.images, state: &state };
-        let shape = SamplerShape { images: seen.images.dtype(), ..SamplerShape::of(&self.config, batch) };
+        let seen = Observations { images: observations.images.clone(), state: &state };
+        let seen = Kept::repeated(&seen, 1).resized(&self.config);
+        let seen = seen.observations();
+        let shape = SamplerShape { cameras: seen.cameras(), ..SamplerShape::of(&self.config, batch) };
         let evaluator = self.evaluator(shape)?;
         seen.write(evaluator.program())?;
         evaluator.encode()?;
@@ -230,27 +230,18 @@ impl Policy {
 
     /// Checks observations and noise [B, H, A]; B, and the states normalised.
     fn checked(&self, observations: &Observations<'_>, noise: &[f32]) -> Result<(usize, Vec<f32>)> {
-        let size = self.chunk_len();
+        let size = self.config.noise_len();
         if noise.is_empty() || !noise.len().is_multiple_of(size) {
-            let (given, shape) = (noise.len(), [self.config.chunk_size, self.config.action().1]);
+            let (given, shape) = (noise.len(), [self.config.chunk_size, self.config.network_action_dim()]);
             return Err(Error::input(format!("noise of {given} values is no batch of chunks {shape:?}")));
         }
         let batch = noise.len() / size;
         observations.check(&self.config, batch, self.config.n_obs_steps)?;
-        let finite = |found: Option<(&str, usize, f32)>, size: usize| match found {
-            Some((what, at, value)) => Err(Error::input(format!(
-                "{what} holds {value} in sample {}, element {}",
-                at / size,
-                at % size
-            ))),
-            None => Ok(()),
-        };
-        let sizes = FrameSizes::of(&self.config);
-        let found = observations.not_finite();
-        let frame =
-            if found.is_some_and(|(what, ..)| what == "the state") { sizes.state } else { sizes.image };
-        finite(found, self.config.n_obs_steps * frame)?;
-        finite(Images::Floats(noise).not_finite().map(|(at, value)| ("the noise", at, value)), size)?;
+        let noise = Images::Floats(noise).not_finite();
+        let noise = noise.map(|(at, value)| ("the noise", at / size, at % size, value));
+        if let Some((what, sample, element, value)) = observations.not_finite(batch).or(noise) {
+            return Err(Error::input(format!("{what} holds {value} in sample {sample}, element {element}")));
+        }
         let mut state = observations.state.to_vec();
         self.normalizer.normalize_states(&mut state)?;
         Ok((batch, state))
@@ -263,23 +254,24 @@ impl Policy {
         noise: &[f32],
         path: bool,
     ) -> Result<Vec<Vec<f32>>> {
-        let (size, frames) = (self.chunk_len(), self.config.n_obs_steps);
+        let (size, frames) = (self.config.noise_len(), self.config.n_obs_steps);
         let (batch, state) = self.checked(observations, noise)?;
-        let seen = Observations { images: observations.images, state: &state };
-        let sizes = FrameSizes::of(&self.config);
+        let seen = Observations { images: observations.images.clone(), state: &state };
+        let sizes = FrameSizes::of(&seen, batch * frames);
         let adaptive = self.config.objective == Objective::Flow && self.config.flow.solver == Solver::Dopri5;
         let mut points: Vec<Vec<f32>> = Vec::new();
         for first in (0..batch).step_by(MAX_BATCH) {
             let last = (first + MAX_BATCH).min(batch);
-            let mut part = Kept::repeated(seen.part(first * frames..last * frames, sizes), 1);
+            let mut part = Kept::repeated(&seen.part(first * frames..last * frames, &sizes), 1);
             let noise = &noise[first * size..last * size];
             let padded = match self.bank.device() {
                 Device::Gpu(_) => (last - first).next_power_of_two(),
                 Device::Cpu | Device::Oracle => last - first,
             };
-            part.fill_up(padded * frames, sizes);
+            part.fill_up(padded * frames, &sizes);
+            let part = part.resized(&self.config);
             let shape = SamplerShape {
-                images: part.images.images().dtype(),
+                cameras: part.observations().cameras(),
                 guidance: self.guidance.clone(),
                 path,
                 ..SamplerShape::of(&self.config, padded)
@@ -296,7 +288,7 @@ impl Policy {
 
     /// Fixed steps, one program.
     fn run(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let (padded, path) = (shape.batch * self.chunk_len(), shape.path);
+        let (padded, path) = (shape.batch * self.config.noise_len(), shape.path);
         let flow = &self.config.flow;
         let passes = self.config.objective.passes(flow.evaluations(flow.num_steps)) * self.branches();
         let sampler = self.sampler(shape)?;
@@ -326,7 +318,7 @@ impl Policy {
     /// Adaptive steps: the host asks for one velocity after the other. The path is its two ends.
     fn adapt(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
         let (flow, path, padded) = (self.config.flow, shape.path, shape.batch);
-        let (size, branches) = (self.chunk_len(), self.branches());
+        let (size, branches) = (self.config.noise_len(), self.branches());
         let evaluator = self.evaluator(shape)?;
         let start = Instant::now();
         seen.observations().write(evaluator.program())?;
@@ -377,10 +369,17 @@ impl Policy {
         self.programs.last().ok_or_else(|| Error::failure("there is no program to run"))
     }
 
-    /// Brings normalised chunks [B, H, A] into the robot's units; `name` says whose a chunk is, in errors.
+    /// The robot's own dimensions of a network's chunks: [.., N] to [.., A].
+    fn robots(&self, chunks: &[f32]) -> Vec<f32> {
+        let (network, robot) = (self.config.network_action_dim(), self.config.action().1);
+        chunks.chunks(network).flat_map(|action| &action[..robot]).copied().collect()
+    }
+
+    /// Brings normalised chunks [B, H, N] into the robot's units; `name` says whose a chunk is, in errors.
     pub(super) fn finish(&self, normalized: Vec<f32>, name: impl Fn(usize) -> String) -> Result<Chunk> {
-        let mut actions = normalized.clone();
-        for (i, chunk) in actions.chunks_mut(self.chunk_len()).enumerate() {
+        let mut actions = self.robots(&normalized);
+        let size = self.config.chunk_size * self.config.action().1;
+        for (i, chunk) in actions.chunks_mut(size).enumerate() {
             self.normalizer.finish_actions(chunk).map_err(|e| e.at(name(i)))?;
         }
         Ok(Chunk { actions, normalized })

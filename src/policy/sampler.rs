@@ -19,27 +19,27 @@ pub struct SamplerShape {
     pub solver: Solver,
     /// Guidance; none where its scale is 1.
     pub guidance: Option<Guidance>,
-    /// What images come as.
-    pub images: Dtype,
+    /// What each camera's pictures come as; none for a camera that is missing.
+    pub cameras: Vec<Option<Dtype>>,
     /// Whether the points of the path are kept to be read.
     pub path: bool,
 }
 
 impl SamplerShape {
-    /// The configuration's own solver and steps for a batch of B, images as floats.
+    /// The configuration's own solver and steps for a batch of B, every camera there, in floats.
     pub fn of(config: &Config, batch: usize) -> Self {
         Self {
             batch,
             steps: config.flow.num_steps,
             solver: config.flow.solver,
             guidance: None,
-            images: Dtype::F32,
+            cameras: vec![Some(Dtype::F32); config.images().count()],
             path: false,
         }
     }
 }
 
-/// A compiled sampler. Its inputs are `images` [B, 3·T, H, W] and `states` [B, T·S], as far as the policy sees them, and
+/// A compiled sampler. Its inputs are `images.<i>` [B, 3·T, H, W] for each camera and `states` [B, T·S], as far as the policy sees them, and
 /// `noise` [B, H, A].
 pub struct Sampler {
     program: Program,
@@ -92,8 +92,8 @@ pub fn sampling_graph(
     let mut config = config.clone();
     config.flow.solver = shape.solver;
     let mut graph = Graph::new(Arc::clone(params), None);
-    let (_, dims) = config.action();
-    let seen = network.inputs(&mut graph, &config, shape.batch, shape.images);
+    let dims = config.network_action_dim();
+    let seen = network.inputs(&mut graph, &config, shape.batch, &shape.cameras);
     let noise = graph.input("noise", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
     let guidance = shape.guidance.as_ref();
     let path = network.sample(&mut graph, &config, seen, noise, shape.steps, guidance)?;
@@ -128,8 +128,8 @@ impl Evaluator {
         t_per_slot: bool,
     ) -> Result<Self> {
         let mut graph = Graph::new(Arc::clone(bank.params()), None);
-        let (_, dims) = config.action();
-        let seen = network.inputs(&mut graph, config, shape.batch, shape.images);
+        let dims = config.network_action_dim();
+        let seen = network.inputs(&mut graph, config, shape.batch, &shape.cameras);
         let x = graph.input("x", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
         let times: &[usize] = if t_per_slot { &[shape.batch, config.chunk_size] } else { &[shape.batch] };
         let t = graph.input("t", Dtype::F32, times);

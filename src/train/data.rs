@@ -4,7 +4,7 @@ use crate::data::{
     Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
 };
 use crate::policy::{
-    ActionPadding, Config, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional, join_states,
+    ActionPadding, Config, Feature, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional, join_states,
 };
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
@@ -15,15 +15,15 @@ use super::reflow::FramePairs;
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// [B, 3·T, H, W]; empty for a policy without a camera.
-    pub images: Vec<u8>,
+    /// [B, 3·T, H, W] of each camera; nothing for one that is missing.
+    pub images: Vec<Vec<u8>>,
     /// [B, T·S], normalised; empty for a policy without state vectors.
     pub state: Vec<f32>,
     /// `[B]`: 1 where a sample sees what stands for no observation.
     pub dropped: Vec<f32>,
-    /// [B, H, A], normalised.
+    /// [B, H, N], normalised; padded from A robot's to N network's dimensions by zeros.
     pub actions: Vec<f32>,
-    /// [B, H, A].
+    /// [B, H, N].
     pub noise: Vec<f32>,
     /// `[B]`.
     pub times: Vec<f32>,
@@ -36,6 +36,8 @@ pub struct TrainingData {
     loader: Loader,
     train: Sampler,
     validation: Vec<u32>,
+    /// Whether the data set has each of the policy's cameras.
+    cameras: Vec<bool>,
     config: Config,
     normalizer: Normalizer,
     seed: u64,
@@ -55,7 +57,8 @@ impl TrainingData {
         eval_split: f64,
         seed: u64,
     ) -> Result<Self> {
-        let features = features(config);
+        let cameras = present_cameras(config, &dataset)?;
+        let features = features(config, &cameras);
         let windows = Windows::new(config.n_obs_steps, config.chunk_size);
         let padding = match config.action_padding {
             ActionPadding::Hold => Padding::Hold,
@@ -65,7 +68,7 @@ impl TrainingData {
         let loader = Loader::new(dataset, &features, windows, padding, MAX_CACHE_BYTES)?;
         let train = Sampler::new(loader.frames_of(&split.train), batch_size, seed)?;
         let validation = loader.frames_of(&split.validation);
-        Ok(Self { loader, train, validation, config: config.clone(), normalizer, seed, pairs: None })
+        Ok(Self { loader, train, validation, cameras, config: config.clone(), normalizer, seed, pairs: None })
     }
 
     /// Steps that show every training sample once.
@@ -88,8 +91,8 @@ impl TrainingData {
     /// # Errors
     /// If there is no such frame.
     pub fn seen(&self, frames: &[u32]) -> Result<Kept> {
-        let Batch { mut images, states, .. } = self.loader.batch(frames)?;
-        let images = Pixels::Bytes(images.pop().unwrap_or_default());
+        let Batch { images, states, .. } = self.loader.batch(frames)?;
+        let images = self.by_camera(images).into_iter().map(Pixels::Bytes).collect();
         Ok(Kept { images, state: self.joined(&states) })
     }
 
@@ -128,21 +131,23 @@ impl TrainingData {
     }
 
     fn prepare(&self, frames: &[u32], [noise, time]: [Stream; 2], step: u64) -> Result<Prepared> {
-        let Batch { mut images, states, mut actions, mut is_pad, .. } = self.loader.batch(frames)?;
+        let Batch { images, states, mut actions, mut is_pad, .. } = self.loader.batch(frames)?;
         match &self.pairs {
             Some(pairs) => {
                 actions = frames.iter().flat_map(|&frame| pairs.of(frame).1).copied().collect();
                 is_pad.fill(false);
             }
-            None => self.normalizer.normalize_actions(&mut actions)?,
+            None => {
+                self.normalizer.normalize_actions(&mut actions)?;
+                actions = widened(&actions, self.config.action().1, self.config.network_action_dim());
+            }
         }
-        let (_, dims) = self.config.action();
-        let size = self.config.chunk_size * dims;
+        let size = self.config.chunk_size * self.config.network_action_dim();
         let mut prepared = Prepared {
-            images: images.pop().unwrap_or_default(),
+            images: self.by_camera(images),
             state: self.state(&states)?,
             dropped: vec![0.0; frames.len()],
-            weights: loss_weights(self.config.loss_reduction, &is_pad, dims),
+            weights: loss_weights(&self.config, &is_pad),
             noise: Vec::with_capacity(actions.len()),
             times: Vec::with_capacity(frames.len()),
             actions,
@@ -173,6 +178,20 @@ impl TrainingData {
 }
 
 impl TrainingData {
+    /// The data set's pictures at their cameras' places, nothing where a camera is missing.
+    fn by_camera(&self, images: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut images = images.into_iter();
+        self.cameras
+            .iter()
+            .map(|&present| if present { images.next().unwrap_or_default() } else { Vec::new() })
+            .collect()
+    }
+
+    /// Whether the data set has each of the policy's cameras.
+    pub fn cameras(&self) -> &[bool] {
+        &self.cameras
+    }
+
     /// State vectors [B, T, S_i] of each feature as one [B, T·S].
     fn joined(&self, states: &[Vec<f32>]) -> Vec<f32> {
         let widths = self.config.states().map(|(_, feature)| feature.shape[0]);
@@ -192,8 +211,11 @@ impl TrainingData {
     /// Shows a sample what stands for no observation. A learned stand-in is added on the device.
     fn drop_observation(&self, prepared: &mut Prepared, sample: usize) {
         let batch = prepared.dropped.len();
-        let (image, state) = (prepared.images.len() / batch, prepared.state.len() / batch);
-        prepared.images[sample * image..][..image].fill(0);
+        let state = prepared.state.len() / batch;
+        for images in &mut prepared.images {
+            let image = images.len() / batch;
+            images[sample * image..][..image].fill(0);
+        }
         let state = &mut prepared.state[sample * state..][..state];
         match &self.config.unconditional {
             Unconditional::Given(values) => {
@@ -205,20 +227,58 @@ impl TrainingData {
     }
 }
 
-/// The features of a configuration in the data module's words.
-pub fn features(config: &Config) -> Vec<PolicyFeature> {
+/// Whether a data set has each of a policy's cameras.
+///
+/// # Errors
+/// If more are missing than the policy allows.
+fn present_cameras(config: &Config, dataset: &Dataset) -> Result<Vec<bool>> {
+    let has = |key: &str| dataset.info.features.iter().any(|(known, _)| known == key);
+    let cameras: Vec<(&str, bool)> = config.images().map(|(key, _)| (key, has(key))).collect();
+    let missing: Vec<_> = cameras.iter().filter(|(_, present)| !present).map(|(key, _)| *key).collect();
+    if missing.len() > config.empty_cameras() {
+        return Err(Error::input(format!(
+            "{} has no picture feature `{}`; it has {}. A policy may do without as many cameras as its `empty_cameras` \
+             says, which is {}",
+            dataset.roots[0].display(),
+            missing.join("`, `"),
+            dataset.info.features.iter().map(|(key, _)| key).collect::<Vec<_>>().join(", "),
+            config.empty_cameras()
+        )));
+    }
+    Ok(cameras.into_iter().map(|(_, present)| present).collect())
+}
+
+/// Rows of `from` values with zeros behind them, `to` in all.
+fn widened(rows: &[f32], from: usize, to: usize) -> Vec<f32> {
+    let padding = vec![0.0; to - from];
+    rows.chunks(from).flat_map(|row| row.iter().chain(&padding)).copied().collect()
+}
+
+/// The features of a configuration in the data module's words, pictures as large as the network sees them; cameras
+/// that are not there are left out.
+fn features(config: &Config, cameras: &[bool]) -> Vec<PolicyFeature> {
     let role = |kind| match kind {
         FeatureType::Visual => Role::Visual,
         FeatureType::State | FeatureType::Env => Role::State,
         FeatureType::Action => Role::Action,
     };
+    let mut cameras = cameras.iter();
+    let mut there = |feature: &Feature| {
+        feature.kind != FeatureType::Visual || cameras.next().copied().unwrap_or_default()
+    };
     let all = config.input_features.iter().chain(&config.output_features);
-    all.map(|(key, feature)| PolicyFeature {
-        key: key.clone(),
-        role: role(feature.kind),
-        shape: feature.shape.clone(),
-    })
-    .collect()
+    all.filter(|(_, feature)| there(feature))
+        .map(|(key, feature)| {
+            let shape = match feature.kind {
+                FeatureType::Visual => {
+                    let [height, width] = config.seen_size(feature);
+                    vec![feature.shape[0], height, width]
+                }
+                _ => feature.shape.clone(),
+            };
+            PolicyFeature { key: key.clone(), role: role(feature.kind), shape }
+        })
+        .collect()
 }
 
 /// A data set's statistics as a policy keeps them.

@@ -10,9 +10,9 @@ use super::{Purpose, StepInputs, StepShape, TrainStep, Update, loss_weights};
 use crate::fields::Fields;
 use crate::flow::{MAX_STEPS, Solver};
 use crate::graph::{Bank, Device};
+use crate::kernels::Set;
 use crate::kernels::check::Distance;
 use crate::kernels::optimizer::Hyper;
-use crate::kernels::{Dtype, Set};
 use crate::policy::{
     Config, Evaluator, Family, Guidance, Images, Network, Observations, Sampler, SamplerShape, join_states,
 };
@@ -208,7 +208,7 @@ impl Run<'_> {
     fn velocity(&self) -> Result<Quantity> {
         let batch = self.golden.shape("x_t")?[0];
         let (t, t_per_slot) = self.times(batch)?;
-        let shape = SamplerShape::of(&self.golden.config, batch);
+        let shape = self.sampler_shape(batch)?;
         let evaluator = Evaluator::new(&self.golden.config, &self.network, &self.bank, shape, t_per_slot)?;
         let program = evaluator.program();
         let state = self.golden.state()?;
@@ -234,24 +234,36 @@ impl Run<'_> {
     }
 
     fn seen<'a>(&'a self, state: &'a [f32]) -> Result<Observations<'a>> {
-        let images = match self.golden.config.images().next() {
-            Some((key, _)) => self.golden.tensor(&format!("obs/{key}"))?,
-            None => &[],
+        let missing: &[f32] = &[];
+        let camera = |(key, _)| match self.golden.tensors.get(&format!("obs/{key}")) {
+            Some((_, values)) => Images::Floats(values),
+            None => Images::Floats(missing),
         };
-        Ok(Observations { images: Images::Floats(images), state })
+        Ok(Observations { images: self.golden.config.images().map(camera).collect(), state })
+    }
+
+    /// A batch's shape as the golden's own tensors have it.
+    fn sampler_shape(&self, batch: usize) -> Result<SamplerShape> {
+        let cameras = self.seen(&[])?.cameras();
+        Ok(SamplerShape { cameras, ..SamplerShape::of(&self.golden.config, batch) })
     }
 
     fn step(&self, purpose: Purpose) -> Result<(TrainStep, Vec<f32>)> {
         let shape = self.golden.shape("actions")?;
-        let (batch, dims) = (shape[0], shape[2]);
+        let batch = shape[0];
         let is_pad: Vec<bool> = match self.golden.tensor("action_is_pad") {
             Ok(flags) => flags.iter().map(|&flag| flag != 0.0).collect(),
             Err(_) => vec![false; batch * shape[1]],
         };
-        let shape =
-            StepShape { batch, images: Dtype::F32, t_per_slot: self.times(batch)?.1, purpose, dropout: 0.0 };
+        let shape = StepShape {
+            batch,
+            cameras: self.seen(&[])?.cameras(),
+            t_per_slot: self.times(batch)?.1,
+            purpose,
+            dropout: 0.0,
+        };
         let step = TrainStep::new(&self.golden.config, &self.network, &self.bank, shape)?;
-        Ok((step, loss_weights(self.golden.config.loss_reduction, &is_pad, dims)))
+        Ok((step, loss_weights(&self.golden.config, &is_pad)))
     }
 
     /// One run of the step on the file's batch.
@@ -322,7 +334,7 @@ impl Run<'_> {
             steps: self.golden.steps,
             solver: self.golden.solver,
             guidance: self.golden.guidance.clone(),
-            ..SamplerShape::of(&self.golden.config, batch)
+            ..self.sampler_shape(batch)?
         };
         let sampler = Sampler::new(&self.golden.config, &self.network, &self.bank, shape)?;
         let program = sampler.program();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::golden::Golden;
 use crate::graph::Params;
-use crate::policy::Feature;
+use crate::policy::{Feature, FeatureType};
 use crate::{Error, Result};
 
 impl Golden {
@@ -16,17 +16,29 @@ impl Golden {
         for (_, param) in params.iter() {
             self.shape(&format!("param/{}", param.name))?;
         }
-        let (dims, steps) = (self.config.action().1, self.config.chunk_size);
+        let (dims, steps) = (self.config.network_action_dim(), self.config.chunk_size);
         let observed: BTreeMap<String, &Feature> =
             self.config.input_features.iter().map(|(key, feature)| (format!("obs/{key}"), feature)).collect();
-        let mut batch = 0;
-        for name in observed.keys() {
-            batch = self.shape(name)?.first().copied().unwrap_or(0);
+        let (mut batch, mut missing) = (0, 0);
+        for (name, feature) in &observed {
+            match self.shape(name) {
+                Ok(shape) => batch = shape.first().copied().unwrap_or(0),
+                Err(_) if feature.kind == FeatureType::Visual && missing < self.config.empty_cameras() => {
+                    missing += 1;
+                }
+                Err(e) => return Err(e),
+            }
         }
         let frames = |feature: &Feature| {
             let mut frames = vec![batch];
             frames.extend(Some(self.config.n_obs_steps).filter(|&frames| frames > 1));
-            frames.extend(&feature.shape);
+            match feature.kind {
+                FeatureType::Visual => {
+                    frames.push(feature.shape[0]);
+                    frames.extend(self.config.seen_size(feature));
+                }
+                _ => frames.extend(&feature.shape),
+            }
             frames
         };
         for (name, (shape, _)) in &self.tensors {

@@ -39,7 +39,7 @@ impl FramePairs {
         if teacher.config().objective != Objective::Flow {
             return Err(Error::input("pairs are rectified for objective flow alone: others have no paths"));
         }
-        let (frames, size) = (data.frames(), teacher.config().chunk_size * teacher.config().action().1);
+        let (frames, size) = (data.frames(), teacher.config().noise_len());
         let (mut noise, mut actions) = (Vec::with_capacity(frames * size), Vec::with_capacity(frames * size));
         for first in (0..frames).step_by(BATCH) {
             let batch: Vec<u32> = (first..frames.min(first + BATCH)).map(|frame| frame as u32).collect();
@@ -54,7 +54,7 @@ impl FramePairs {
         Ok(Self { size, noise, actions })
     }
 
-    /// Noise [H, A] and actions [H, A] of a frame.
+    /// Noise [H, N] and actions [H, N] of a frame.
     pub(super) fn of(&self, frame: u32) -> (&[f32], &[f32]) {
         let range = frame as usize * self.size..(frame as usize + 1) * self.size;
         (&self.noise[range.clone()], &self.actions[range])

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::graph::{Bank, Graph, Params, Program, Training, Value};
+use crate::graph::{Bank, Graph, Params, Program, Shard, Training, Value};
 use crate::kernels::optimizer::{Adam, ClipScale, Hyper, SquaredNorm};
 use crate::kernels::{Dtype, Set};
-use crate::policy::{Config, Family, MIP_TIME, Network, Objective, Observations, Time};
+use crate::policy::{Config, Family, LossReduction, MIP_TIME, Network, Objective, Observations, Time};
 use crate::{Error, Result};
 
 /// Which update follows the gradients.
@@ -29,9 +29,9 @@ pub enum Purpose {
 }
 
 /// What one step is made from, all in the policy's normalised units.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StepInputs<'a> {
-    /// Images [B, 3·T, H, W] and states [B, T·S], as far as the policy sees them.
+    /// Images [B, 3·T, H, W] of each camera, as large as the network sees them, and states [B, T·S], as far as the policy sees them.
     pub seen: Observations<'a>,
     /// Which samples see nothing, `[B]` of 0 and 1; read where what stands for nothing is learned.
     pub dropped: &'a [f32],
@@ -57,12 +57,12 @@ pub struct StepReport {
 }
 
 /// Shapes of a step's program.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StepShape {
     /// B.
     pub batch: usize,
-    /// What images come as.
-    pub images: Dtype,
+    /// What each camera's pictures come as; none for a camera that is missing.
+    pub cameras: Vec<Option<Dtype>>,
     /// Whether each action slot has a time of its own.
     pub t_per_slot: bool,
     /// What follows the loss.
@@ -87,7 +87,7 @@ impl TrainStep {
         if shape.t_per_slot && matches!(config.family, Family::VelocityMlp(_)) {
             return Err(Error::input("a velocity_mlp takes one flow time a sample, not one for each action"));
         }
-        let graph = step_graph(config, network, bank.params(), shape);
+        let graph = step_graph(config, network, bank.params(), &shape);
         let updates = matches!(shape.purpose, Purpose::Update(_));
         Ok(Self { program: Program::new(&graph, bank)?, launches: graph.launches(), updates })
     }
@@ -157,7 +157,7 @@ impl TrainStep {
 }
 
 /// The graph of a step: forward, and as much of backward, clipping and update as its purpose asks for.
-pub fn step_graph(config: &Config, network: &Network, params: &Arc<Params>, shape: StepShape) -> Graph {
+pub fn step_graph(config: &Config, network: &Network, params: &Arc<Params>, shape: &StepShape) -> Graph {
     let training = (shape.purpose != Purpose::Loss).then_some(Training { dropout: shape.dropout });
     let mut graph = Graph::new(Arc::clone(params), training);
     let loss = forward(&mut graph, config, network, shape);
@@ -184,11 +184,11 @@ const MIP_SCALE: f64 = 0.1;
 /// | mip | 0.1 (‖f(0, noise's time) − a‖² / t*² + ‖f(a + (1 − t*) ε, t*) − a‖² / (1 − t*)²), t* = 0.9 |
 ///
 /// each weighted as [`loss_weights`] says.
-fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: StepShape) -> Value {
-    let (_, dims) = config.action();
+fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: &StepShape) -> Value {
+    let (dims, counted) = (config.network_action_dim(), counted_dims(config));
     let (batch, chunk) = (shape.batch, config.chunk_size);
     let chunks = [batch, chunk, dims];
-    let seen = network.inputs(graph, config, batch, shape.images);
+    let seen = network.inputs(graph, config, batch, &shape.cameras);
     let actions = graph.input("actions", Dtype::F32, &chunks);
     let weights = graph.input("weights", Dtype::F32, &[batch * chunk]);
     let memory = network.encode(graph, seen);
@@ -204,11 +204,11 @@ fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: StepSha
             let t = graph.input("t", Dtype::F32, times);
             let (x, v) = graph.flow_path(noise, actions, t, config.flow.noise_at as u32);
             let prediction = network.velocity(graph, &memory, x, Time::Given(t), None);
-            graph.weighted_mse(prediction, v, weights)
+            graph.weighted_mse(prediction, v, weights, counted)
         }
         Objective::Regression => {
             let prediction = from_nothing(graph);
-            graph.weighted_mse(prediction, actions, weights)
+            graph.weighted_mse(prediction, actions, weights, counted)
         }
         Objective::Mip => {
             let noise = graph.input("noise", Dtype::F32, &chunks);
@@ -219,8 +219,8 @@ fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: StepSha
             let late = network.velocity(graph, &memory, near, Time::Given(t), None);
             let scaled = |by: f64| [(MIP_SCALE / (by * by), weights)];
             let [for_early, for_late] = [MIP_TIME, 1.0 - MIP_TIME].map(|by| graph.combine(&scaled(by)));
-            let early = graph.weighted_mse(early, actions, for_early);
-            let late = graph.weighted_mse(late, actions, for_late);
+            let early = graph.weighted_mse(early, actions, for_early, counted);
+            let late = graph.weighted_mse(late, actions, for_late, counted);
             graph.add_rows(early, late, 1, 1)
         }
     }
@@ -228,51 +228,53 @@ fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: StepSha
 
 /// Appends clipping and the optimiser over the flat shards.
 fn append_update(graph: &mut Graph, update: Update) {
-    let shards = graph.params().shards().to_vec();
-    let norms: Vec<SquaredNorm> = shards.iter().map(|&len| SquaredNorm { len }).collect();
+    // Parameters that stay as they are lie in shards of their own, which have no gradients.
+    let shards: Vec<(usize, Shard)> = graph.params().shards().iter().copied().enumerate().collect();
+    let shards: Vec<_> = shards.into_iter().filter(|(_, shard)| shard.rate > 0.0).collect();
+    let norms: Vec<SquaredNorm> = shards.iter().map(|(_, shard)| SquaredNorm { len: shard.len }).collect();
     let total = norms.iter().map(SquaredNorm::groups).sum();
     let partials = graph.input("partials", Dtype::F32, &[total]);
     let hyper = graph.input("hyper", Dtype::F32, &[Hyper::WORDS]);
     let state = graph.input("state", Dtype::F32, &[4]);
     let mut first = 0;
-    for (shard, norm) in norms.into_iter().enumerate() {
+    for (&(shard, _), norm) in shards.iter().zip(norms) {
         let (gradients, groups) = (graph.shard(Set::Gradients, shard), norm.groups());
         let part = graph.view(partials, first, groups);
         graph.launch(norm, &[Some(gradients)], &[part]);
         first += groups;
     }
     graph.launch(ClipScale { partials: total }, &[Some(partials), Some(hyper)], &[state]);
-    for (shard, len) in shards.into_iter().enumerate() {
+    for (shard, Shard { len, rate }) in shards {
         let gradients = graph.shard(Set::Gradients, shard);
         let mut changed = vec![Set::Weights, Set::Moment1, Set::Moment2];
         changed.extend(update.average.then_some(Set::Average));
         let changed: Vec<Value> = changed.into_iter().map(|set| graph.shard(set, shard)).collect();
-        let adam = Adam { len, decoupled: update.decoupled, average: update.average };
+        let adam = Adam { len, decoupled: update.decoupled, average: update.average, rate };
         graph.launch(adam, &[Some(gradients), Some(state), Some(hyper)], &changed);
     }
 }
 
-/// What each action step counts in the loss, [B, H], for A-dimensional actions: the mean's divisor included.
+/// Dimensions of a network's action that count in the loss: those of a `Valid` mean are the robot's own.
+fn counted_dims(config: &Config) -> usize {
+    match config.loss_reduction {
+        LossReduction::Valid => config.action().1,
+        LossReduction::Zeroed | LossReduction::All => config.network_action_dim(),
+    }
+}
+
+/// What each action step counts in the loss, [B, H]: the mean's divisor included. A robot has A action dimensions, its
+/// network N, of which N − A are padding.
 ///
-/// | reduction | padded steps | divisor |
-/// |---|---|---|
-/// | `Valid` | 0 | unpadded steps · A |
-/// | `Zeroed` | 0 | B · H · A |
-/// | `All` | as others | B · H · A |
-pub fn loss_weights(reduction: crate::policy::LossReduction, is_pad: &[bool], dims: usize) -> Vec<f32> {
-    use crate::policy::LossReduction::{All, Valid, Zeroed};
+/// | reduction | padded steps | padded dimensions | divisor |
+/// |---|---|---|---|
+/// | `Valid` | 0 | 0 | unpadded steps · A |
+/// | `Zeroed` | 0 | as others | B · H · N |
+/// | `All` | as others | as others | B · H · N |
+pub fn loss_weights(config: &Config, is_pad: &[bool]) -> Vec<f32> {
+    let reduction = config.loss_reduction;
     let valid = is_pad.iter().filter(|pad| !**pad).count();
-    let count = if reduction == Valid { valid } else { is_pad.len() };
-    let weight = 1.0 / (count.max(1) * dims) as f32;
-    let of = |&pad: &bool| match reduction {
-        All => weight,
-        Valid | Zeroed => {
-            if pad {
-                0.0
-            } else {
-                weight
-            }
-        }
-    };
-    is_pad.iter().map(of).collect()
+    let count = if reduction == LossReduction::Valid { valid } else { is_pad.len() };
+    let weight = 1.0 / (count.max(1) * counted_dims(config)) as f32;
+    let counts = |pad: &bool| !pad || reduction == LossReduction::All;
+    is_pad.iter().map(|pad| if counts(pad) { weight } else { 0.0 }).collect()
 }

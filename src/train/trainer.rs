@@ -67,7 +67,7 @@ impl Trainer {
             decoupled: settings.optimizer == OptimizerKind::Adamw,
             average: settings.ema_decay > 0.0,
         };
-        let shape = shape_of(settings, Purpose::Update(update), config.dropout);
+        let shape = shape_of(settings, &data, Purpose::Update(update), config.dropout);
         let step = TrainStep::new(config, &network, &bank, shape)?;
         Ok(Self {
             config: config.clone(),
@@ -143,7 +143,7 @@ impl Trainer {
     /// Runs a step whose gradient was not finite again, without its update, and names what is not finite.
     fn explain(&mut self, bad: u64) -> Result<Error> {
         let batch = self.data.batch(bad)?;
-        let shape = shape_of(&self.settings, Purpose::Gradients, self.config.dropout);
+        let shape = shape_of(&self.settings, &self.data, Purpose::Gradients, self.config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
         step.run(&inputs(&batch), &self.settings.hyper(bad, 0.0), self.settings.seed, bad)?;
         let loss = step.report()?.loss;
@@ -174,14 +174,14 @@ impl Trainer {
         if batch == 0 {
             return Ok(None);
         }
-        let shape = StepShape { batch, ..shape_of(&self.settings, Purpose::Loss, 0.0) };
+        let shape = StepShape { batch, ..shape_of(&self.settings, &self.data, Purpose::Loss, 0.0) };
         if self.validation.is_none() {
             let bank = self.acting_weights();
             self.validation = Some(TrainStep::new(&self.config, &self.network, &bank, shape)?);
         }
         let Some(step) = &self.validation else { return Ok(None) };
         let (mut sum, mut count) = (0.0, 0);
-        for batch in self.data.validation(shape.batch, VALIDATION_BATCHES) {
+        for batch in self.data.validation(batch, VALIDATION_BATCHES) {
             step.run(&inputs(&batch?), &self.settings.hyper(1, 0.0), 0, 1)?;
             sum += step.loss()?;
             count += 1;
@@ -244,13 +244,17 @@ impl Trainer {
 }
 
 /// A program over this run's batches: images as bytes, one time a sample.
-fn shape_of(settings: &TrainConfig, purpose: Purpose, dropout: f32) -> StepShape {
-    StepShape { batch: settings.batch_size, images: Dtype::U8, t_per_slot: false, purpose, dropout }
+fn shape_of(settings: &TrainConfig, data: &TrainingData, purpose: Purpose, dropout: f32) -> StepShape {
+    let cameras = data.cameras().iter().map(|&present| present.then_some(Dtype::U8)).collect();
+    StepShape { batch: settings.batch_size, cameras, t_per_slot: false, purpose, dropout }
 }
 
 fn inputs(batch: &Prepared) -> StepInputs<'_> {
     StepInputs {
-        seen: Observations { images: Images::Bytes(&batch.images), state: &batch.state },
+        seen: Observations {
+            images: batch.images.iter().map(|images| Images::Bytes(images)).collect(),
+            state: &batch.state,
+        },
         dropped: &batch.dropped,
         actions: &batch.actions,
         noise: &batch.noise,

@@ -26,7 +26,8 @@ class FlowNetwork(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         self.chunk_size = config["chunk_size"]
-        self.action_dim = only(config["output_features"], "ACTION")["shape"][0]
+        # Chunks may be wider than the robot's action; what stands beyond counts as padding in the loss "valid".
+        self.action_dim = self.real_action_dim = only(config["output_features"], "ACTION")["shape"][0]
         self.objective = config.get("objective", "flow")
         self.loss_reduction = config.get("loss_reduction", "valid")
         self.noise_at = config["flow"]["noise_at"]
@@ -36,6 +37,10 @@ class FlowNetwork(nn.Module):
     def forward(self, observation: Observation, x: Tensor, t: Tensor) -> Tensor:
         """x [B, H, A], t [B] (or [B, H] where the family has slots) -> velocity [B, H, A]."""
         return self.decode(self.encode(observation), x, t)
+
+    def parameter_groups(self, lr: float) -> list[dict]:
+        """What an optimiser is given."""
+        return [{"params": list(self.parameters()), "lr": lr}]
 
     def encode(self, observation: Observation) -> Tensor:
         raise NotImplementedError
@@ -51,17 +56,20 @@ def interpolate(actions: Tensor, noise: Tensor, t: Tensor, noise_at: int) -> tup
     return (1 - t) * start + t * end, end - start
 
 
-def reduce_loss(squared: Tensor, is_pad: Tensor | None, reduction: str) -> Tensor:
+def reduce_loss(squared: Tensor, is_pad: Tensor | None, reduction: str, real_dims: int) -> Tensor:
     """Mean of squared errors [B, H, A]. `is_pad` [B, H] marks steps past the episode's end.
 
-    "valid"  sum over unpadded steps, divided by how many values that are
+    "valid"  sum over unpadded steps and the first `real_dims` dimensions, divided by how many values that are
     "zeroed" padded steps count as zero, divided by everything
     "all"    nothing is masked
     """
-    if is_pad is None or reduction == "all":
+    if reduction == "all":
         return squared.mean()
-    keep = (~is_pad.bool()).to(squared.dtype)[..., None].expand_as(squared)
+    keep = torch.ones_like(squared)
+    if is_pad is not None:
+        keep = keep * ~is_pad.bool()[..., None]
     if reduction == "valid":
+        keep[..., real_dims:] = 0
         return (squared * keep).sum() / keep.sum().clamp(min=1)
     if reduction == "zeroed":
         return (squared * keep).mean()
@@ -72,7 +80,7 @@ def loss(network: FlowNetwork, observation: Observation, actions: Tensor, noise:
          is_pad: Tensor | None = None) -> Tensor:
     """The training loss on normalised actions [B, H, A]. A regression uses neither `noise` nor `t`, a MIP no `t`."""
     def mean_square(error: Tensor) -> Tensor:
-        return reduce_loss(error.square(), is_pad, network.loss_reduction)
+        return reduce_loss(error.square(), is_pad, network.loss_reduction, network.real_action_dim)
 
     if network.objective == "regression":
         return mean_square(first_guess(network, observation) - actions)

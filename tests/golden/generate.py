@@ -11,7 +11,6 @@ expectations are exact for the numbers it stores. README.md says what a file hol
 
 import argparse
 import copy
-import functools
 import json
 import math
 import struct
@@ -23,24 +22,30 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from flow import FlowNetwork, Solver, interpolate, loss, sample
+from flowmatching import SEED_001, SEED_001_TWO_CAMERAS, FlowMatching
+from mistakes import (SPOILS, Settings, Spoil, spoil_gelu, spoil_norm_eps, spoil_stage_time, spoil_time_order,
+                      spoil_vit_norm_eps)
 from patch_decoder import PURSUIT, PatchDecoder
 from velocity_mlp import CONTROLLER, CONTROLLER_FAST, TUTORIAL, VelocityMlp
 
 MIB = 1 << 20
 MAX_FILE_BYTES = 5 * MIB
-MAX_TOTAL_BYTES = 13 * MIB
+MAX_TOTAL_BYTES = 15 * MIB
 
-FAMILIES = {family.family: family for family in (PatchDecoder, VelocityMlp)}
+FAMILIES = {family.family: family for family in (PatchDecoder, VelocityMlp, FlowMatching)}
 
 # --- The cases ------------------------------------------------------------------------------------------------------
 
 ADAMW = {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-5, "weight_decay": 0.01, "grad_clip_norm": None}
 ADAM = ADAMW | {"name": "adam", "weight_decay": 0.0}
+PI0_ADAMW = ADAMW | {"betas": [0.9, 0.95], "weight_decay": 1e-6}
 
 # How many parameters these networks were published with.
-PUBLISHED = [(PURSUIT, 287_106), (TUTORIAL, 71_425), (CONTROLLER, 862_976), (CONTROLLER_FAST, 168_832)]
+PUBLISHED = [(PURSUIT, 287_106), (TUTORIAL, 71_425), (CONTROLLER, 862_976), (CONTROLLER_FAST, 168_832),
+             (SEED_001, 169_608_992), (SEED_001_TWO_CAMERAS, 170_395_424)]
 PI0_TIME = {"beta": [1.5, 1.0], "scale": 0.999, "offset": 0.001}
 
 
@@ -75,6 +80,20 @@ def residual_mlp(states: dict[str, int], actions: tuple[int, int], **changes) ->
     return mlp(states, actions, **(base | changes))
 
 
+def vit(cameras: list[str], **changes) -> dict:
+    """A `flowmatching` network of width 16 with one layer of each kind; a state of 5 and an action of 3."""
+    base = {
+        "chunk_size": 5, "n_action_steps": 5,
+        "input_features": {f"observation.images.{name}": {"type": "VISUAL", "shape": [3, 48, 64]} for name in cameras}
+        | {"observation.state": {"type": "STATE", "shape": [5]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [3]}},
+        "max_state_dim": 6, "max_action_dim": 5, "image_size": [16, 16],
+        "vit_embed_dim": 24, "vit_patch_size": 8, "vit_layers": 1, "vit_heads": 3, "vit_mlp_dim": 40,
+        "hidden_dim": 16, "denoiser_layers": 1, "denoiser_heads": 2,
+    }
+    return SEED_001 | base | changes
+
+
 def flow(noise_at: int = 0, num_steps: int = 20, time_law="uniform", solver: str = "euler") -> dict:
     return {"noise_at": noise_at, "time_law": time_law, "num_steps": num_steps, "solver": solver}
 
@@ -89,6 +108,7 @@ class Case:
     train_steps: int = 10
     forward_only: bool = False  # no gradients and no weights after training
     guidance: dict | None = None
+    missing: tuple[str, ...] = ()  # cameras whose picture is not there
 
 
 CASES = {
@@ -160,6 +180,31 @@ CASES = {
         residual_mlp({"observation.state": 5}, (4, 2), objective="regression"),
         padded=True, optimizer=ADAM,
     ),
+    # The order of the keys is not that of the alphabet.
+    "fm_cameras": Case(
+        vit(["wrist", "top", "side"], chunk_size=6, n_action_steps=6, empty_cameras=1,
+            output_features={"action": {"type": "ACTION", "shape": [4]}}, max_state_dim=7, max_action_dim=6,
+            image_size=[32, 32], vit_embed_dim=32, vit_layers=2, vit_heads=4, vit_mlp_dim=64,
+            hidden_dim=32, denoiser_layers=2, denoiser_heads=4, action_pos_embed=True, loss_reduction="valid"),
+        padded=True, optimizer=PI0_ADAMW, missing=("side",),
+    ),
+    "fm_zeroed": Case(vit(["cam_1"], loss_reduction="zeroed"), batch=5, padded=True, optimizer=PI0_ADAMW),
+    "fm_frozen": Case(
+        vit(["top", "front"], freeze_vision=True, action_pos_embed=True, loss_reduction="all", vit_patch_size=4),
+        optimizer=PI0_ADAMW | {"weight_decay": 0.01, "grad_clip_norm": 0.5},
+    ),
+    "fm_slow_vision": Case(
+        vit(["cam_1"], vision_lr_scale=0.5, action_pos_embed=True, vit_patch_size=4, vit_heads=2),
+        padded=True, optimizer=PI0_ADAMW | {"weight_decay": 0.01},
+    ),
+    "fm_no_camera": Case(
+        vit([], hidden_dim=24, denoiser_heads=3, action_pos_embed=True,
+            flow=flow(1, num_steps=4, time_law=PI0_TIME, solver="heun")),
+        batch=1, padded=True, optimizer=PI0_ADAMW,
+    ),
+    "fm_slot_time": Case(
+        vit(["cam_1"], action_pos_embed=True, vit_patch_size=4), batch=4, time_per_slot=True, forward_only=True,
+    ),
 }
 
 
@@ -211,18 +256,6 @@ def load(file: Path) -> Golden:
 FORWARD = ("expect/velocity", "expect/sample", "expect/loss")
 
 
-@dataclass
-class Settings:
-    """What is computed with, beside the network."""
-
-    optimizer: dict
-    solver: Solver
-    guidance: dict | None
-
-
-Spoil = Callable[[FlowNetwork, Settings], bool | None]
-
-
 def build(config: dict) -> FlowNetwork:
     return FAMILIES[config["type"]](config)
 
@@ -240,8 +273,12 @@ def make(case: Case, seed: int) -> Golden:
 
     tensors = {f"param/{name}": p for name, p in model.state_dict().items()}
     for key, feature in case.config["input_features"].items():
-        tensors[f"obs/{key}"] = observed(feature, batch, case.config["n_obs_steps"])
+        if feature["type"] == "VISUAL" and "image_size" in case.config:
+            feature = feature | {"shape": [3, *case.config["image_size"]]}
+        if key.rpartition(".")[2] not in case.missing:
+            tensors[f"obs/{key}"] = observed(feature, batch, case.config["n_obs_steps"])
     tensors["actions"] = torch.rand(batch, steps, dims) * 2 - 1
+    tensors["actions"][..., model.real_action_dim :] = 0
     tensors["noise"] = torch.randn(batch, steps, dims)
     tensors["sample_noise"] = torch.randn(batch, steps, dims)
     tensors["t"] = torch.rand(batch, steps) if case.time_per_slot else torch.rand(batch)
@@ -275,6 +312,19 @@ def shake(model: nn.Module):
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.weight.data *= 0.3
+    for module in model.modules():
+        if isinstance(module, VisionTransformer):
+            shake_vit(module)
+
+
+def shake_vit(vit: VisionTransformer):
+    """A ViT's norms stand before its blocks: what its blocks add is made small as well, and its attention sharp."""
+    small = [vit.class_token, vit.encoder.pos_embedding, *vit.conv_proj.parameters()]
+    for block in vit.encoder.layers:
+        small += [*block.self_attention.out_proj.parameters(), *block.mlp[3].parameters()]
+        block.self_attention.in_proj_weight.data *= 3
+    for p in small:
+        p.data *= 0.1
 
 
 def observed(feature: dict, batch: int, frames: int) -> Tensor:
@@ -286,7 +336,7 @@ def observed(feature: dict, batch: int, frames: int) -> Tensor:
 def compute(golden: Golden, dtype: torch.dtype, train_steps: int, spoil: Spoil | None = None) -> dict[str, Tensor]:
     """Every `expect/…` tensor, from the inputs and parameters in `golden`. `spoil` may put a mistake in first."""
     inputs = {name: tensor.to(dtype) for name, tensor in golden.tensors.items()}
-    observation = {key: inputs[f"obs/{key}"] for key in golden.config["input_features"]}
+    observation = {key: inputs[f"obs/{key}"] for key in golden.config["input_features"] if f"obs/{key}" in inputs}
     actions, noise, t = (inputs[name] for name in ("actions", "noise", "t"))
     is_pad = inputs.get("action_is_pad")
 
@@ -310,7 +360,8 @@ def compute(golden: Golden, dtype: torch.dtype, train_steps: int, spoil: Spoil |
         losses.append(value.detach())
         if step == 0:
             expect["loss"] = value.detach()[None]
-            expect |= {f"grad/{name}": p.grad.clone() for name, p in model.named_parameters()}
+            learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+            expect |= {f"grad/{name}": p.grad.clone() for name, p in learning.items()}
         clip()
         optimizer.step()
     expect["losses"] = torch.stack(losses)
@@ -318,17 +369,17 @@ def compute(golden: Golden, dtype: torch.dtype, train_steps: int, spoil: Spoil |
     return {f"expect/{name}": tensor for name, tensor in expect.items()}
 
 
-def make_optimizer(model: nn.Module, config: dict) -> tuple[torch.optim.Optimizer, Callable[[], None]]:
+def make_optimizer(model: FlowNetwork, config: dict) -> tuple[torch.optim.Optimizer, Callable[[], None]]:
     """The optimiser, and a function that clips the gradients (to max_norm / (norm + 1e-6), where that is below 1)."""
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config["name"]]
-    options = {key: config[key] for key in ("lr", "betas", "eps", "weight_decay")}
+    options = {key: config[key] for key in ("betas", "eps", "weight_decay")}
     max_norm = config["grad_clip_norm"]
 
     def clip():
         if max_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
 
-    return kind(model.parameters(), **options), clip
+    return kind(model.parameter_groups(config["lr"]), **options), clip
 
 
 # --- The bounds, as `flowgpu verify` has them -----------------------------------------------------------------------
@@ -380,182 +431,7 @@ def compare(golden: Golden, computed: dict[str, Tensor]) -> list[Measure]:
     return measures
 
 
-# --- Mistakes that the goldens must catch ---------------------------------------------------------------------------
-# Each puts one mistake into a correct network or its settings, and returns False where there is no place for it. They
-# exist in memory only, here as in the Rust tests.
-
-def only_in(family: type[FlowNetwork]) -> Callable[[Spoil], Spoil]:
-    """A mistake that networks of the other family have no place for."""
-    def decorate(spoil: Spoil) -> Spoil:
-        @functools.wraps(spoil)
-        def spoil_if(model: FlowNetwork, settings: Settings):
-            return spoil(model, settings) if isinstance(model, family) else False
-        return spoil_if
-    return decorate
-
-
-def spoil_weight(model, _):
-    """One weight, deep inside, is off by 0.01."""
-    if isinstance(model, PatchDecoder):
-        layer = model.transformer_encoder.layers[0].self_attn.out_proj
-    else:
-        layer = model.layers[1] if model.layout == "concat" else model.blocks[0][1]
-    layer.weight.data[0, 0] += 0.01
-
-
-@only_in(PatchDecoder)
-def spoil_norm_eps(model, _):
-    """Layer norms use eps 1e-6, as in a ViT, for 1e-5."""
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-6
-
-
-@only_in(PatchDecoder)
-def spoil_gelu(model, _):
-    """The GELU is the tanh approximation."""
-    model.patch_embed[1].approximate = "tanh"
-
-
-@only_in(PatchDecoder)
-def spoil_patch_order(model, _):
-    """Patches are numbered column by column."""
-    rows, columns = model.patch_grid
-    model.pos_embed.data = model.pos_embed.data.unflatten(1, (rows, columns)).transpose(1, 2).flatten(1, 2)
-
-
-@only_in(PatchDecoder)
-def spoil_slots(model, _):
-    """The slot embedding is forgotten."""
-    if model.action_pos_embed is None:
-        return False
-    model.action_pos_embed.data.zero_()
-
-
-@only_in(PatchDecoder)
-def spoil_pre_norm(model, _):
-    """Layer norms stand before the blocks instead of after them."""
-    for layer in layers(model):
-        layer.norm_first = True
-
-
-@only_in(PatchDecoder)
-def spoil_heads(model, _):
-    """Attention is split into twice as many heads of half the width."""
-    for module in model.modules():
-        if isinstance(module, nn.MultiheadAttention):
-            module.num_heads *= 2
-            module.head_dim //= 2
-
-
-def spoil_activation(model, _):
-    """The activation between linear layers is GELU, for ReLU or SiLU."""
-    for module in layers(model) if isinstance(model, PatchDecoder) else [model]:
-        module.activation = nn.functional.gelu
-
-
-@only_in(VelocityMlp)
-def spoil_last_activation(model, _):
-    """A residual block ends with its second linear layer."""
-    if model.layout != "residual":
-        return False
-    model.residual = lambda block, hidden: block[1](model.activation(block[0](hidden)))
-
-
-@only_in(VelocityMlp)
-def spoil_time_order(model, _):
-    """Sines and cosines take turns, instead of all sines first."""
-    right = model.time_features
-    model.time_features = lambda t: torch.stack(right(t).chunk(2, dim=-1), dim=-1).flatten(1)
-
-
-@only_in(VelocityMlp)
-def spoil_frequencies(model, _):
-    """Each frequency is one further down the list, as when counting from 1 for 0 or from 0 for 1."""
-    model.frequencies = model.frequencies.roll(1)
-
-
-@only_in(VelocityMlp)
-def spoil_feature_order(model, _):
-    """State vectors are concatenated by name, not in the order of the config."""
-    if len(model.observed) == 1:
-        return False
-    model.observed.sort()
-
-
-@only_in(VelocityMlp)
-def spoil_frame_order(model, _):
-    """Of two frames, all of one feature comes before the next feature."""
-    if model.n_obs_steps == 1 or len(model.observed) == 1:
-        return False
-    model.encode = lambda observation: torch.cat([observation[key].flatten(1) for key in model.observed], dim=-1)
-
-
-@only_in(VelocityMlp)
-def spoil_chunk_order(model, _):
-    """Chunks are flattened dimension by dimension, not step by step."""
-    if model.chunk_size == 1 or model.action_dim == 1:
-        return False
-    right = model.decode
-    model.decode = lambda memory, x, t: right(memory, x.transpose(1, 2), t).transpose(1, 2)
-
-
-def spoil_reduction(model, _):
-    """The loss masks nothing, or masks where nothing is masked."""
-    model.loss_reduction = "valid" if model.loss_reduction == "all" else "all"
-
-
-def spoil_noise_end(model, _):
-    """Noise is taken to be at the other end of time."""
-    model.noise_at = 1 - model.noise_at
-
-
-def spoil_second_pass(model, _):
-    """A MIP samples in one pass."""
-    if model.objective != "mip":
-        return False
-    model.objective = "regression"
-
-
-def spoil_solver(model, settings):
-    """Every solver is Euler."""
-    if model.objective != "flow" or settings.solver.name == "euler":
-        return False
-    settings.solver.name = "euler"
-
-
-def spoil_stage_time(model, settings):
-    """All stages of a step stand at its first time: Heun's k2 at the old one."""
-    if model.objective != "flow" or settings.solver.name == "euler":
-        return False
-    right = settings.solver.progress
-    settings.solver.progress = lambda step, node: right(step, 0)
-
-
-def spoil_guidance(_, settings):
-    """Guidance of scale g is v_c + g (v_c - v_u)."""
-    if settings.guidance is None:
-        return False
-    settings.guidance["scale"] += 1
-
-
-def spoil_decay(_, settings):
-    """Weight decay is added to the gradient (Adam with L2) instead of taken from the weights (AdamW)."""
-    if settings.optimizer["weight_decay"] == 0:
-        return False
-    settings.optimizer["name"] = "adam"
-
-
-def spoil_clipping(_, settings):
-    """Gradients are not clipped."""
-    if settings.optimizer["grad_clip_norm"] is None:
-        return False
-    settings.optimizer["grad_clip_norm"] = None
-
-
-def layers(model: PatchDecoder) -> list[nn.Module]:
-    return [*model.transformer_encoder.layers, *model.transformer_decoder.layers]
-
+# --- Spoiled files ---------------------------------------------------------------------------------------------------
 
 # Files whose expectations were computed with a mistake: a correct program must find that they differ. They hold the
 # forward results only.
@@ -563,9 +439,11 @@ SPOILED_IMAGE = Case(small((32, 32), (8, 2)), forward_only=True)
 SPOILED_STATE = Case(
     mlp({"observation.state": 4}, (3, 2), hidden_dim=32, flow=flow(num_steps=6, solver="heun")), forward_only=True,
 )
+SPOILED_VIT = Case(vit(["cam_1"], vit_patch_size=4), forward_only=True)
 SPOILED_FILES = {
     "norm_eps": (spoil_norm_eps, SPOILED_IMAGE), "tanh_gelu": (spoil_gelu, SPOILED_IMAGE),
     "time_order": (spoil_time_order, SPOILED_STATE), "heun_old_time": (spoil_stage_time, SPOILED_STATE),
+    "vit_norm_eps": (spoil_vit_norm_eps, SPOILED_VIT),
 }
 FIRST_SPOILED_SEED = 10
 
@@ -576,17 +454,6 @@ def make_spoiled(spoil: Spoil, case: Case, seed: int) -> Golden:
     expect = compute(golden, torch.float64, train_steps=1, spoil=spoil)
     golden.tensors |= {name: expect[name] for name in FORWARD}
     return golden
-
-
-# A mistake, and the quantity that must fail for it.
-SPOILS = {
-    spoil_weight: "velocity", spoil_norm_eps: "velocity", spoil_gelu: "velocity", spoil_patch_order: "velocity",
-    spoil_slots: "velocity", spoil_pre_norm: "velocity", spoil_heads: "velocity", spoil_activation: "velocity",
-    spoil_last_activation: "velocity", spoil_time_order: "velocity", spoil_frequencies: "velocity",
-    spoil_feature_order: "velocity", spoil_frame_order: "velocity", spoil_chunk_order: "velocity",
-    spoil_noise_end: "sample", spoil_second_pass: "sample", spoil_solver: "sample", spoil_stage_time: "sample",
-    spoil_guidance: "sample", spoil_reduction: "loss", spoil_decay: "param_after", spoil_clipping: "param_after",
-}
 
 
 # --- Commands -------------------------------------------------------------------------------------------------------

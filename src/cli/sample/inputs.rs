@@ -10,7 +10,7 @@ use crate::data::{Dataset, Windows};
 use crate::eval::check_fit;
 use crate::image::Image;
 use crate::policy::tensors::Tensors;
-use crate::policy::{Config, FeatureType, Images, Kept, Observations, Pixels, Policy, join_states};
+use crate::policy::{FeatureType, Images, Kept, Observations, Pixels, Policy, join_states};
 use crate::sim::{self, Observation};
 use crate::{Error, Result};
 
@@ -46,11 +46,11 @@ pub fn from_environment(policy: &Policy, name: &str, seed: u64) -> Result<Inputs
     environment.observe(&mut observation);
     let config = policy.config();
     let state: Vec<f32> = config.states().flat_map(|(key, _)| observation.vector(key)).copied().collect();
-    let images: &[u8] = if camera(config).is_some() { &observation.image } else { &[] };
-    let step = Observations { images: Images::Bytes(images), state: &state };
+    let images = config.images().map(|_| Images::Bytes(&observation.image)).collect();
+    let step = Observations { images, state: &state };
     let names = spec.action.names.iter().map(|&name| name.to_owned()).collect();
     let expert = environment.expert_action();
-    Ok(Inputs { batch: 1, seen: Kept::repeated(step, config.n_obs_steps), names, expert })
+    Ok(Inputs { batch: 1, seen: Kept::repeated(&step, config.n_obs_steps), names, expert })
 }
 
 /// What was seen at a frame of a dataset, and before.
@@ -69,16 +69,18 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
     }
     let config = policy.config();
     let windows = Windows::new(config.n_obs_steps, config.chunk_size);
-    let (mut images, mut state) = (Pixels::Bytes(Vec::new()), Vec::new());
+    let mut images = vec![Pixels::Bytes(Vec::new()); config.images().count()];
+    let mut state = Vec::new();
     for frame in windows.observation(&dataset.episode_range(frame), frame) {
-        if let Some((key, shape)) = camera(config) {
+        for ((key, feature), images) in config.images().zip(&mut images) {
             let place = || format!("{}: `{key}` of frame {frame}", root.display());
             let image = Image::from_png(dataset.picture(key, frame)?).map_err(|e| e.at(place()))?;
             let found = [3, image.height, image.width];
-            if found != shape {
+            if found != feature.shape.as_slice() {
                 return Err(Error::input(format!(
-                    "{} has shape {found:?}, the policy sees {shape:?}",
-                    place()
+                    "{} has shape {found:?}, the policy sees {:?}",
+                    place(),
+                    feature.shape
                 )));
             }
             images.append(Images::Bytes(&image.planar()))?;
@@ -115,7 +117,7 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
     }
     let frames = config.n_obs_steps;
     let mut batch = None;
-    let mut images = Pixels::Bytes(Vec::new());
+    let mut images = Vec::new();
     let mut states = Vec::new();
     for (key, feature) in &config.input_features {
         let tensor =
@@ -124,7 +126,7 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
             return Err(wrong(format!("tensor `{key}` holds {} samples, others do not", tensor.batch)));
         }
         match feature.kind {
-            FeatureType::Visual => images = tensor.pixels(key).map_err(|e| e.at(file.display()))?,
+            FeatureType::Visual => images.push(tensor.pixels(key).map_err(|e| e.at(file.display()))?),
             _ => states.push((tensor.floats(key).map_err(|e| e.at(file.display()))?, feature.shape[0])),
         }
     }
@@ -201,13 +203,8 @@ impl<'a> Batched<'a> {
 /// # Errors
 /// Names the file if the tensor is missing, of another shape, or not finite.
 pub fn noise_from_file(policy: &Policy, file: &Path, batch: usize) -> Result<Vec<f32>> {
-    let shape = [batch, policy.config().chunk_size, policy.config().action().1];
+    let shape = [batch, policy.config().chunk_size, policy.config().network_action_dim()];
     Tensors::parse(&read(file)?, file.display().to_string())?.take("noise", &shape)
-}
-
-/// The camera's key and shape, where there is one.
-fn camera(config: &Config) -> Option<(&str, [usize; 3])> {
-    config.images().next().and_then(|(key, image)| Some((key, image.shape.as_slice().try_into().ok()?)))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

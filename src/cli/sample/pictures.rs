@@ -37,10 +37,10 @@ pub fn is_single(policy: &Policy, inputs: &Inputs) -> bool {
 /// # Errors
 /// If the device fails.
 pub fn ways(policy: &mut Policy, inputs: &Inputs, seed: u64) -> Result<Image> {
-    let width = policy.config().action().1;
+    let (width, noise_len) = (policy.config().action().1, policy.config().noise_len());
     let noise: Vec<f32> =
-        (0..SAMPLES).flat_map(|sample| Noise::Seeded(seed).draw(sample, 0, width)).collect();
-    let seen = Kept::repeated(inputs.seen.observations(), SAMPLES);
+        (0..SAMPLES).flat_map(|sample| Noise::Seeded(seed).draw(sample, 0, noise_len)).collect();
+    let seen = Kept::repeated(&inputs.seen.observations(), SAMPLES);
     let path = policy.predict_path(&seen.observations(), &noise)?;
     let flow = policy.config().flow;
     let title = format!(
@@ -82,7 +82,7 @@ pub fn field(policy: &mut Policy) -> Result<Image> {
     let mut drawn = Vec::new();
     for (name, theta) in POSES {
         let state = Pendulum { theta, speed: 0.0, torque: 0.0 }.seen();
-        let at = |batch: usize| Kept::repeated(Observations::of_state(&state), batch * frames);
+        let at = |batch: usize| Kept::repeated(&Observations::of_state(&state), batch * frames);
         let mut values = policy.velocity(&at(x.len()).observations(), &x, &t)?;
         values.iter_mut().for_each(|v| *v *= scale);
         let path = policy.predict_path(&at(STARTS.len()).observations(), &STARTS)?;

@@ -1,7 +1,7 @@
 //! Activations, dropout, and sums with broadcast.
 
 use crate::graph::backward::Backward;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, Training, Value};
 use crate::kernels::Dtype;
 use crate::kernels::activation::{Activate, ActivateBackward, Activation};
 use crate::kernels::add_rows::{AddRows, ReduceRows};
@@ -64,6 +64,15 @@ impl Graph {
         self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
         self.record(DropoutBackward { x, residual, y, site });
         y
+    }
+
+    /// Builds a part of the graph in which nothing is dropped out.
+    pub fn without_dropout<R>(&mut self, build: impl FnOnce(&mut Self) -> R) -> R {
+        let training = self.training;
+        self.training = training.map(|_| Training { dropout: 0.0 });
+        let built = build(self);
+        self.training = training;
+        built
     }
 
     /// A new place where dropout happens, if it happens at all.

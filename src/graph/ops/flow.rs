@@ -8,14 +8,55 @@ use crate::kernels::mse::{WeightedMse, WeightedMseBackward};
 use crate::kernels::patchify::Patchify;
 use crate::kernels::time_embedding::TimeFeatures;
 
+/// What pictures have as mean and deviation, channel by channel: red, green, blue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelScale {
+    /// µ.
+    pub mean: [f64; 3],
+    /// σ.
+    pub std: [f64; 3],
+}
+
+impl ChannelScale {
+    /// Scales 1/σ and shifts −µ/σ.
+    fn affine(&self) -> Vec<f32> {
+        let scales = self.std.iter().map(|std| 1.0 / std);
+        let shifts = self.mean.iter().zip(&self.std).map(|(mean, std)| -mean / std);
+        scales.chain(shifts).map(|value| value as f32).collect()
+    }
+}
+
 impl Graph {
     /// Images [B, C, H, W], bytes or floats in [0, 1], as rows of patches [B·N, C·P·P].
     pub fn patchify(&mut self, images: Value, patch: usize) -> Value {
-        let &[batch, channels, height, width] = self.shape(images) else { panic!("images are [B, C, H, W]") };
-        let bytes = self.values[images.0].dtype == Dtype::U8;
-        let kernel = Patchify { batch, channels, height, width, patch, bytes, normalize: false };
-        let rows = self.temporary(&[batch * kernel.patches(), kernel.columns()]);
-        self.launch(kernel, &[Some(images), None], &[rows]);
+        self.patchify_all(&[images], patch, None)
+    }
+
+    /// The same of several cameras one after the other, [cameras · B·N, C·P·P], of which some may be bytes and others
+    /// floats; every channel less its mean, over its deviation, if asked for.
+    pub fn patchify_all(&mut self, cameras: &[Value], patch: usize, scale: Option<ChannelScale>) -> Value {
+        let &[batch, channels, height, width] = self.shape(cameras[0]) else {
+            panic!("images are [B, C, H, W]")
+        };
+        let affine = scale.map(|scale| self.constant(&[2, 3], scale.affine()));
+        let kernel = Patchify {
+            batch,
+            channels,
+            height,
+            width,
+            patch,
+            bytes: false,
+            normalize: affine.is_some(),
+            first: 0,
+        };
+        let one = batch * kernel.patches();
+        let rows = self.temporary(&[cameras.len() * one, kernel.columns()]);
+        for (i, &images) in cameras.iter().enumerate() {
+            assert_eq!(self.shape(images), [batch, channels, height, width], "cameras are alike here");
+            let bytes = self.values[images.0].dtype == Dtype::U8;
+            let kernel = Patchify { bytes, first: i * one, ..kernel.clone() };
+            self.launch(kernel, &[Some(images), affine], &[rows]);
+        }
         rows
     }
 
@@ -40,14 +81,14 @@ impl Graph {
         (x, v)
     }
 
-    /// Σ_r w_r Σ_a (prediction − target)², one number.
-    pub fn weighted_mse(&mut self, prediction: Value, target: Value, weights: Value) -> Value {
+    /// Σ_r w_r Σ_{a < dims} (prediction − target)², one number.
+    pub fn weighted_mse(&mut self, prediction: Value, target: Value, weights: Value, dims: usize) -> Value {
         let rows = self.len(weights);
         let columns = self.len(prediction) / rows;
         let loss = self.temporary(&[1]);
-        let kernel = WeightedMse { rows, columns, dims: columns };
+        let kernel = WeightedMse { rows, columns, dims };
         self.launch(kernel, &[Some(prediction), Some(target), Some(weights)], &[loss]);
-        self.record(MseBackward { prediction, target, weights, loss });
+        self.record(MseBackward { prediction, target, weights, dims, loss });
         loss
     }
 }
@@ -56,6 +97,7 @@ struct MseBackward {
     prediction: Value,
     target: Value,
     weights: Value,
+    dims: usize,
     loss: Value,
 }
 
@@ -68,7 +110,7 @@ impl Backward for MseBackward {
         let rows = graph.len(self.weights);
         let columns = graph.len(self.prediction) / rows;
         let d_prediction = graph.temporary(&[rows, columns]);
-        let kernel = WeightedMseBackward { rows, columns, dims: columns };
+        let kernel = WeightedMseBackward { rows, columns, dims: self.dims };
         let inputs = [Some(self.prediction), Some(self.target), Some(self.weights), Some(upstream)];
         graph.launch(kernel, &inputs, &[d_prediction]);
         graph.add_gradient(self.prediction, d_prediction);

@@ -5,6 +5,9 @@ mod elementwise;
 mod flow;
 mod linear;
 mod norm;
+mod rows;
 
 pub use attention::{AttentionShape, Columns};
+pub use flow::ChannelScale;
 pub use linear::{Bias, Linear, Part, Residual};
+pub use rows::RowCut;

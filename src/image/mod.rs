@@ -1,5 +1,9 @@
 //! 8-bit RGB pictures: rows of pixels for people and PNG files, planes for networks.
 
+mod resize;
+
+pub use resize::{Pixel, resize};
+
 use crate::{Error, Result};
 
 /// An RGB picture, `pixels[(y * width + x) * 3 + channel]`.

@@ -1,0 +1,144 @@
+//! The encoded pictures of one camera: kept in memory as the parquet files have them, or lying beside them.
+
+use std::{
+    borrow::Cow,
+    path::{Component, Path},
+};
+
+use super::decode::decode;
+use crate::{Error, Result, image::Image};
+
+/// Where a frame's picture is.
+#[derive(Debug, Clone, PartialEq)]
+enum Place {
+    /// Bytes of a block.
+    Kept { block: usize, start: usize, end: usize },
+    /// A file of its own.
+    File(Box<Path>),
+}
+
+/// The encoded pictures of every frame.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Pictures {
+    /// One a batch of rows, so that nothing is copied while they grow.
+    blocks: Vec<Vec<u8>>,
+    places: Vec<Place>,
+}
+
+/// A picture as a row of a parquet file has it.
+pub(super) struct Row<'a> {
+    /// The encoded picture.
+    pub bytes: Option<&'a [u8]>,
+    /// Where it was, or is.
+    pub path: Option<&'a str>,
+}
+
+impl Pictures {
+    /// Number of frames.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Begins a batch of rows.
+    pub fn begin_block(&mut self) {
+        self.blocks.push(Vec::new());
+    }
+
+    /// Adds the next frame's picture to the block.
+    ///
+    /// # Errors
+    /// If there are no bytes, and no path to a place inside the folder.
+    pub fn push(&mut self, row: &Row<'_>, root: &Path) -> Result<()> {
+        let place = match (row.bytes, row.path, self.blocks.last_mut()) {
+            (Some(bytes), _, Some(block)) if !bytes.is_empty() => {
+                let start = block.len();
+                block.extend_from_slice(bytes);
+                Place::Kept { block: self.blocks.len() - 1, start, end: start + bytes.len() }
+            }
+            (_, Some(path), _) if !path.is_empty() => Place::File(inside(root, path)?),
+            _ => return Err(Error::input("a picture has neither bytes nor a path")),
+        };
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// A frame's picture as RGB.
+    ///
+    /// # Errors
+    /// If its file cannot be read, or it is no whole picture.
+    ///
+    /// # Panics
+    /// If there is no such frame.
+    pub fn image(&self, frame: usize) -> Result<Image> {
+        decode(&self.encoded(frame)?)
+    }
+
+    /// A frame's encoded picture, if it is in memory.
+    pub fn kept(&self, frame: usize) -> Option<&[u8]> {
+        match self.places.get(frame)? {
+            Place::Kept { block, start, end } => Some(&self.blocks[*block][*start..*end]),
+            Place::File(_) => None,
+        }
+    }
+
+    fn encoded(&self, frame: usize) -> Result<Cow<'_, [u8]>> {
+        match &self.places[frame] {
+            Place::Kept { block, start, end } => Ok(Cow::Borrowed(&self.blocks[*block][*start..*end])),
+            Place::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|e| {
+                Error::input(format!("cannot read {} ({e}); copy the dataset again", path.display()))
+            }),
+        }
+    }
+
+    /// Adds the frames of another dataset.
+    pub fn append(&mut self, other: Self) {
+        let blocks = self.blocks.len();
+        self.blocks.extend(other.blocks);
+        self.places.extend(other.places.into_iter().map(|place| match place {
+            Place::Kept { block, start, end } => Place::Kept { block: block + blocks, start, end },
+            file => file,
+        }));
+    }
+}
+
+/// A path below a folder, which what a dataset says must not leave.
+fn inside(root: &Path, path: &str) -> Result<Box<Path>> {
+    let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(path).components().all(plain) {
+        return Err(Error::input(format!(
+            "the picture {path:?} lies outside the dataset's folder; store pictures in the parquet files"
+        )));
+    }
+    Ok(root.join(path).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_come_from_rows_or_from_files_beside_them() -> Result<()> {
+        let root = tempfile::tempdir().expect("a folder");
+        let [red, blue] = [[255, 0, 0], [0, 0, 255]].map(|colour| Image::filled(3, 2, colour));
+        std::fs::write(root.path().join("blue.png"), blue.to_png()?).expect("writes");
+        let png = red.to_png()?;
+        let mut pictures = Pictures::default();
+        pictures.begin_block();
+        pictures.push(&Row { bytes: Some(&png), path: Some("elsewhere.png") }, root.path())?;
+        pictures.push(&Row { bytes: None, path: Some("./blue.png") }, root.path())?;
+        pictures.append(pictures.clone());
+        assert_eq!((pictures.image(0)?, pictures.image(1)?), (red.clone(), blue.clone()));
+        assert_eq!((pictures.image(2)?, pictures.image(3)?), (red, blue));
+        std::fs::remove_file(root.path().join("blue.png")).expect("there");
+        assert!(pictures.image(1).is_err_and(|e| e.to_string().contains("blue.png")));
+        Ok(())
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_folder() {
+        for path in ["/etc/passwd", "../secret.png", "a/../../secret.png", ""] {
+            let pushed = Pictures::default().push(&Row { bytes: None, path: Some(path) }, Path::new("here"));
+            assert!(pushed.is_err(), "{path}");
+        }
+    }
+}
