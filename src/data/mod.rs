@@ -1,8 +1,8 @@
 //! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
-//! decodes every image
-//! once, or when it is needed, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
+//! decodes every image once, or leaves that to those who need one, a [`Sampler`] names the frames of a step,
+//! [`Loader::batch`] gathers and varies them ([`Augmentation`]), ahead of the device if a [`Prefetch`] asks for them.
 //! [`DatasetWriter`] goes the other way. Nothing here knows of graphs, GPUs or simulators.
 //!
 //! [`Features`] and [`Stats`] need no parquet, so that a policy on a robot can use them without the `data` feature.
@@ -24,10 +24,16 @@ mod episodes;
 mod features;
 #[cfg(feature = "data")]
 mod frame_files;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "data")]
+mod import;
 #[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
 mod loader;
+#[cfg(feature = "data")]
+mod locate;
 #[cfg(feature = "data")]
 mod overview;
 #[cfg(feature = "data")]
@@ -52,8 +58,10 @@ pub use {
     cache::{CacheOptions, MAX_CACHE_BYTES},
     dataset::Dataset,
     episodes::Episode,
+    import::{ImportOptions, import_episodes},
     info::Info,
     loader::{Batch, Loader, Varied, check_width},
+    locate::{Places, locate},
     overview::Overview,
     prefetch::Prefetch,
     split::{Sampler, Split, split_episodes},
