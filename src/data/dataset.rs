@@ -152,6 +152,21 @@ impl Dataset {
         ))
     }
 
+    /// The columns by feature.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &Column)> {
+        self.columns.iter().map(|(key, column)| (key.as_str(), column))
+    }
+
+    /// The cameras, by name.
+    pub fn cameras(&self) -> impl Iterator<Item = &str> {
+        self.columns().filter(|(_, column)| !matches!(column, Column::Vectors { .. })).map(|(key, _)| key)
+    }
+
+    /// The vectors, by name.
+    pub fn vector_keys(&self) -> impl Iterator<Item = &str> {
+        self.all_vectors().map(|(key, ..)| key)
+    }
+
     /// The vector columns with their widths and values, by feature.
     pub(super) fn all_vectors(&self) -> impl Iterator<Item = (&str, usize, &[f32])> {
         self.columns.iter().filter_map(|(key, column)| match column {

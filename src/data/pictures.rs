@@ -76,6 +76,19 @@ impl Pictures {
         }
     }
 
+    /// How the first picture is encoded.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn storage(&self) -> Result<String> {
+        let place = self.places.first().ok_or_else(|| Error::input("there is no picture"))?;
+        let kind = if self.encoded(0)?.starts_with(b"\x89PNG") { "PNG" } else { "JPEG" };
+        Ok(match place {
+            Place::Kept { .. } => kind.into(),
+            Place::File(_) => format!("{kind} files"),
+        })
+    }
+
     fn encoded(&self, frame: usize) -> Result<Cow<'_, [u8]>> {
         match &self.places[frame] {
             Place::Kept { block, start, end } => Ok(Cow::Borrowed(&self.blocks[*block][*start..*end])),
