@@ -161,3 +161,65 @@ fn what_cannot_be_written_is_refused_and_leaves_nothing() {
     drop(VideoWriter::create(&path, 64, 48, 30).expect("begins"));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
+
+/// Small numbers that look random (xorshift), the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// A file with a few wrong bits or bytes, or without its end; tables are hit as often as pictures.
+fn broken(whole: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    let tables = whole.windows(4).position(|w| w == b"moov").unwrap_or(0);
+    match numbers.below(4) {
+        0 => bytes.truncate(numbers.below(whole.len())),
+        kind => {
+            for _ in 0..=numbers.below(4) {
+                let near = tables + numbers.below(whole.len() - tables);
+                let at = if kind == 1 { near } else { numbers.below(whole.len()) };
+                bytes[at] = match numbers.below(3) {
+                    0 => 0xff,
+                    1 => numbers.below(256) as u8,
+                    _ => bytes[at] ^ 1 << numbers.below(8),
+                };
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn broken_files_give_errors_that_name_them_or_pictures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("broken.mp4");
+    let (mut errors, mut pictures) = (0, 0);
+    for (seed, (name, ..)) in READABLE.iter().enumerate() {
+        let whole = std::fs::read(fixture(name)).expect("a fixture");
+        let mut numbers = Numbers(seed as u64 + 1);
+        for case in 0..60 {
+            std::fs::write(&path, broken(&whole, &mut numbers)).expect("writes");
+            let Err(error) = Video::open(&path).and_then(|video| {
+                let mut decoder = video.decoder();
+                let [height, width] = video.size();
+                for index in 0..video.len().min(40) {
+                    let image = decoder.frame(index)?;
+                    assert_eq!((image.width, image.height), (width, height));
+                    pictures += 1;
+                }
+                Ok(())
+            }) else {
+                continue;
+            };
+            assert!(error.to_string().contains("broken.mp4"), "{name}, case {case}: {error}");
+            errors += 1;
+        }
+    }
+    assert!(errors > 200 && pictures > 500, "{errors} errors, {pictures} pictures: both kinds are met");
+}

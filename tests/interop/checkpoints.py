@@ -1,7 +1,7 @@
 """flowgpu's checkpoints in PyTorch and LeRobot, and PyTorch's in flowgpu.
 
     python tests/interop/checkpoints.py compare DIR --flowgpu BIN
-    python tests/interop/checkpoints.py make DIR [--cameras 2] [--full] [--flowgpu BIN]
+    python tests/interop/checkpoints.py make DIR [--cameras 2 | --dataset ROOT] [--full] [--flowgpu BIN]
 
 `compare` takes a pretrained_model folder, whoever wrote it: model.safetensors goes into the reference module of
 tests/golden with a strict `load_state_dict`, the processor files into LeRobot's own pipelines. Then both programs are
@@ -9,7 +9,8 @@ asked the same: the network's velocity and a sample on normalised inputs (`flowg
 pictures and states to actions in the robot's units (`flowgpu sample`).
 
 `make` writes such a folder with PyTorch and LeRobot: seeded weights of a small `flowmatching` (or, with --full, the
-published size), the processors, statistics and train_config.json; with --flowgpu it is compared at once.
+published size), the processors, statistics and train_config.json; with --flowgpu it is compared at once. Features and
+statistics are those of a dataset, if there is one, so that `flowgpu train --policy DIR` can go on from it.
 """
 
 import argparse
@@ -25,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 
 import torch
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.datasets.lerobot_dataset import LeRobotDatasetMetadata
+from lerobot.datasets.utils import dataset_to_policy_features
 from lerobot.processor import (
     AddBatchDimensionProcessorStep,
     DeviceProcessorStep,
@@ -149,22 +152,18 @@ def resized(tensor: Tensor, config: dict) -> Tensor:
 
 SMALL = {
     "chunk_size": 6, "n_action_steps": 4, "max_state_dim": 7, "max_action_dim": 6, "image_size": [32, 32],
-    "output_features": {"action": {"type": "ACTION", "shape": [4]}},
     "vit_embed_dim": 32, "vit_patch_size": 8, "vit_layers": 2, "vit_heads": 4, "vit_mlp_dim": 64,
     "hidden_dim": 32, "denoiser_layers": 2, "denoiser_heads": 4, "action_pos_embed": True,
 }
 
 
-def make(folder: Path, cameras: int, full: bool):
-    states = 14 if full else 5
-    size = [3, 480, 640] if full else [3, 45, 61]
+def make(folder: Path, features: dict, stats: dict, full: bool):
+    """`features` by key, as config.json has them; `stats` by key and name, as a dataset has them."""
     config = SEED_001 | ({} if full else SMALL) | {
-        "input_features": {f"observation.images.cam_{i + 1}": {"type": "VISUAL", "shape": size}
-                           for i in range(cameras)}
-        | {"observation.state": {"type": "STATE", "shape": [states]}},
+        "input_features": {key: feature for key, feature in features.items() if feature["type"] != "ACTION"},
+        "output_features": {key: feature for key, feature in features.items() if feature["type"] == "ACTION"},
         "device": "cpu", "use_amp": False, "push_to_hub": False, "repo_id": None,
     }
-    torch.manual_seed(1)
     model = build(config)
     for p in model.parameters():
         p.data += 0.02 * torch.randn_like(p)
@@ -172,13 +171,34 @@ def make(folder: Path, cameras: int, full: bool):
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()},
               folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=4))
-    policy = {key: value for key, value in config.items()}
-    (folder / "train_config.json").write_text(json.dumps({"policy": policy, "steps": 0, "seed": 1}, indent=4))
-    write_processors(folder, config)
+    (folder / "train_config.json").write_text(json.dumps({"policy": config, "steps": 0, "seed": 1}, indent=4))
+    write_processors(folder, config, stats)
 
 
-def write_processors(folder: Path, config: dict):
-    """By LeRobot's own classes, with statistics of no particular dataset."""
+def made_up(cameras: int, full: bool) -> tuple[dict, dict]:
+    """Features and statistics of no particular dataset."""
+    size, states, actions = ([3, 480, 640], 14, 14) if full else ([3, 45, 61], 5, 4)
+    features = {f"observation.images.cam_{i + 1}": {"type": "VISUAL", "shape": size} for i in range(cameras)}
+    features |= {"observation.state": {"type": "STATE", "shape": [states]},
+                 "action": {"type": "ACTION", "shape": [actions]}}
+    stats = {}
+    for key, feature in features.items():
+        shape = (3, 1, 1) if feature["type"] == "VISUAL" else feature["shape"]
+        stats[key] = {"mean": torch.randn(shape), "std": 0.5 + torch.rand(shape), "min": torch.full(shape, -3.0),
+                      "max": torch.full(shape, 3.0), "count": torch.tensor([100.0])}
+    return features, stats
+
+
+def of_dataset(root: Path) -> tuple[dict, dict]:
+    """Features as LeRobot gives them to a policy, and the dataset's statistics."""
+    meta = LeRobotDatasetMetadata("flowgpu/interop", root=root)
+    features = {key: {"type": feature.type.value, "shape": list(feature.shape)}
+                for key, feature in dataset_to_policy_features(meta.features).items()}
+    return features, meta.stats
+
+
+def write_processors(folder: Path, config: dict, stats: dict):
+    """By LeRobot's own classes."""
     def typed(features: dict) -> dict:
         return {key: PolicyFeature(FeatureType(feature["type"]), tuple(feature["shape"]))
                 for key, feature in features.items()}
@@ -186,11 +206,6 @@ def write_processors(folder: Path, config: dict):
     inputs, outputs = typed(config["input_features"]), typed(config["output_features"])
     norm_map = {FeatureType(kind): NormalizationMode(mode)
                 for kind, mode in config["normalization_mapping"].items()}
-    stats = {}
-    for key, feature in (inputs | outputs).items():
-        shape = (3, 1, 1) if feature.type == FeatureType.VISUAL else feature.shape
-        stats[key] = {"mean": torch.randn(shape), "std": 0.5 + torch.rand(shape), "min": torch.full(shape, -3.0),
-                      "max": torch.full(shape, 3.0), "count": torch.tensor([100.0])}
     before = [
         RenameObservationsProcessorStep(rename_map={}), AddBatchDimensionProcessorStep(),
         DeviceProcessorStep(device="cpu"),
@@ -208,11 +223,14 @@ def main():
     parser.add_argument("folder", type=Path, metavar="DIR", help="a pretrained_model folder")
     parser.add_argument("--flowgpu", type=Path, help="the program")
     parser.add_argument("--cameras", type=int, default=2)
+    parser.add_argument("--dataset", type=Path, metavar="ROOT", help="features and statistics, instead of --cameras")
     parser.add_argument("--full", action="store_true", help="the published size")
     arguments = parser.parse_args()
     torch.backends.mha.set_fastpath_enabled(False)
     if arguments.command == "make":
-        make(arguments.folder, arguments.cameras, arguments.full)
+        torch.manual_seed(1)
+        found = of_dataset(arguments.dataset) if arguments.dataset else made_up(arguments.cameras, arguments.full)
+        make(arguments.folder, *found, arguments.full)
         print(f"{arguments.folder}: written by PyTorch {torch.__version__} and LeRobot")
     if arguments.flowgpu:
         raise SystemExit(0 if compare(arguments.folder, arguments.flowgpu) else 1)

@@ -3,11 +3,12 @@
     python tests/interop/compare_datasets.py DATASET... --flowgpu BIN [--frames 6] [--chunk-size 5]
     python tests/interop/compare_datasets.py --collect FOLDER --flowgpu BIN [--video av1|h264]
 
-Of some frames of each dataset (v3.0, whoever wrote it) every value of `flowgpu inspect DATASET --frame I --chunk-size N
---out FILE` is held to LeRobotDataset's own item with `delta_timestamps`: numbers and PNG exactly, video within 2 of 255.
-LeRobot does not open v2.1: such a dataset is held to its `expect.safetensors` (make_datasets.py).
+Of some frames of each dataset (v3.0, whoever wrote it) every value of `flowgpu inspect DATASET --frame I --chunk-size
+N --out FILE` is held to LeRobotDataset's own item with `delta_timestamps`: numbers and PNG exactly, video within 2 of
+255. LeRobot does not open v2.1: such a dataset is held to its `expect.safetensors` (make_datasets.py).
 
-With --collect, flowgpu first records pursuit and pendulum in FOLDER. LeRobot then opens what it wrote, and loads a batch.
+With --collect, flowgpu first records pursuit and pendulum in FOLDER; LeRobot then opens what it wrote and loads a
+batch.
 """
 
 import argparse
@@ -32,7 +33,8 @@ def compare(root: Path, flowgpu: Path, frames: int, chunk: int) -> bool:
     info = json.loads((root / "meta/info.json").read_text())
     total = info["total_frames"]
     chosen = sorted(set(np.linspace(0, total - 1, frames).round().astype(int).tolist()))
-    theirs = by_lerobot(root, info, chunk) if info["codebase_version"].startswith("v3") else by_expect(root, info, chunk)
+    reader = by_lerobot if info["codebase_version"].startswith("v3") else by_expect
+    theirs = reader(root, info, chunk)
     worst, wrong, compared = 0.0, [], 0
     for frame in chosen:
         try:
@@ -129,7 +131,8 @@ def collect(folder: Path, flowgpu: Path, video: str | None) -> list[Path]:
         batch = next(iter(torch.utils.data.DataLoader(dataset, batch_size=min(8, len(dataset)), shuffle=True)))
         shapes = {key: tuple(value.shape) for key, value in batch.items() if isinstance(value, torch.Tensor)}
         print(f"{root}: LeRobot opens {dataset.num_episodes} episodes, {len(dataset)} frames, tasks "
-              f"{list(dataset.meta.tasks.index)}, statistics of {len(dataset.meta.stats)} features; a batch is {shapes}")
+              f"{list(dataset.meta.tasks.index)}, statistics of {len(dataset.meta.stats)} features; "
+              f"a batch is {shapes}")
         roots.append(root)
     return roots
 

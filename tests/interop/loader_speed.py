@@ -2,10 +2,10 @@
 
     python tests/interop/loader_speed.py FOLDER [--frames 300] [--rounds 3] [--beside "COMMAND ... {root}"]
 
-Makes, once, three datasets of 480x640 pictures with LeRobot's package (PNG in parquet, AV1, H.264; as its recorder writes
-them), and draws shuffled batches of 8 with its DataLoader, with no worker and with two. Speeds are pictures a second,
-decoded to float32 [3, 480, 640] in [0, 1]. --beside is run once a round and a dataset, with {root} in its place, and says
-its own speed: the last number before "frames/s" on a line of its output.
+Makes, once, three datasets of 480x640 pictures with LeRobot's package (PNG in parquet, AV1, H.264; as its recorder
+writes them), and draws shuffled batches of 8 with its DataLoader, with no worker and with two. Speeds are pictures a
+second, decoded to float32 [3, 480, 640] in [0, 1]. --beside is run once a round and a dataset, with {root} in its
+place, and says its own speed: the last number before "frames/s" in its output.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import shlex
 import statistics
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -27,6 +28,8 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 HEIGHT, WIDTH, FPS, EPISODE = 480, 640, 30, 100
 BATCH = 8
 FORMATS = {"png": ("image", "h264"), "av1": ("video", "libsvtav1"), "h264": ("video", "h264")}
+# Actions of a sample. LeRobot 0.4.4 decodes the PNG of every row of the window, to throw all but one away.
+WINDOWS = {"image": (1, 50), "video": (50,)}
 CAMERA = "observation.images.top"
 
 
@@ -63,10 +66,10 @@ def make(root: Path, kind: str, vcodec: str, frames: int):
     dataset.finalize()
 
 
-def lerobot_speed(root: Path, workers: int, backend: str, seconds: float) -> float:
+def lerobot_speed(root: Path, workers: int, backend: str, window: int, seconds: float) -> float:
     """Pictures a second, after the first batches, in which workers start."""
-    dataset = LeRobotDataset("flowgpu/speed", root=root, video_backend=backend,
-                             delta_timestamps={"action": [i / FPS for i in range(50)]})
+    windows = {"action": [i / FPS for i in range(window)]} if window > 1 else None
+    dataset = LeRobotDataset("flowgpu/speed", root=root, video_backend=backend, delta_timestamps=windows)
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers, drop_last=True)
     warm = max(2, workers * loader.prefetch_factor) if workers else 1
     pictures, start, batches = 0, None, 0
@@ -82,7 +85,7 @@ def lerobot_speed(root: Path, workers: int, backend: str, seconds: float) -> flo
     return pictures / (time.perf_counter() - start)
 
 
-def other_speed(command: str, root: Path) -> float:
+def other_speed(root: Path, command: str) -> float:
     result = subprocess.run(shlex.split(command.format(root=root)), capture_output=True, text=True)
     found = re.findall(r"([\d.,]+)\s*frames/s", result.stdout + result.stderr)
     if result.returncode != 0 or not found:
@@ -96,28 +99,30 @@ def main():
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--backend", default="pyav", choices=("pyav", "torchcodec"), help="LeRobot's video decoder")
+    parser.add_argument("--backends", nargs="+", default=["pyav"], choices=("pyav", "torchcodec"),
+                        help="LeRobot's video decoders; torchcodec, its first choice, needs a system ffmpeg")
     parser.add_argument("--beside", metavar="COMMAND", help="another loader, with {root} for the dataset")
     arguments = parser.parse_args()
     av.logging.set_level(av.logging.ERROR)
 
-    arms = {f"LeRobot, {workers} workers":
-            lambda root, workers=workers: lerobot_speed(root, workers, arguments.backend, arguments.seconds)
-            for workers in (0, 2)}
-    if arguments.beside:
-        arms["the other"] = lambda root: other_speed(arguments.beside, root)
-    print(f"frames/s of {HEIGHT}x{WIDTH}, batches of {BATCH}, LeRobot's backend {arguments.backend}, torch "
-          f"{torch.__version__}, {os.cpu_count()} cores: median (least to most) of {arguments.rounds} rounds")
+    print(f"frames/s of {HEIGHT}x{WIDTH}, batches of {BATCH}, torch {torch.__version__}, {os.cpu_count()} cores: "
+          f"median (least to most) of {arguments.rounds} rounds")
     for name, (kind, vcodec) in FORMATS.items():
         root = arguments.folder / name
         if not root.exists():
             make(root, kind, vcodec, arguments.frames)
+        arms = {f"LeRobot, {backend if kind == 'video' else 'Pillow'}, {window} actions, {workers} workers":
+                partial(lerobot_speed, workers=workers, backend=backend, window=window, seconds=arguments.seconds)
+                for backend in (arguments.backends if kind == "video" else arguments.backends[:1])
+                for window in WINDOWS[kind] for workers in (0, 2)}
+        if arguments.beside:
+            arms["the other"] = partial(other_speed, command=arguments.beside)
         speeds = {arm: [] for arm in arms}
         for _ in range(arguments.rounds):
             for arm, measure in arms.items():
                 speeds[arm].append(measure(root))
         for arm, measured in speeds.items():
-            print(f"{name:<6}{arm:<22}{statistics.median(measured):8.1f}  ({min(measured):.1f} to {max(measured):.1f})",
+            print(f"{name:<6}{arm:<42}{statistics.median(measured):8.1f}  ({min(measured):.1f} to {max(measured):.1f})",
                   flush=True)
 
 
