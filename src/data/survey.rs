@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{Dataset, Overview, dataset::matters, rows::Column};
+use super::{
+    Dataset, Overview,
+    dataset::{MAX_KEPT_BYTES, matters},
+    rows::Column,
+};
 use crate::{Error, Result};
 
 /// A camera as it is found, whatever is declared.
@@ -39,7 +43,7 @@ impl Survey {
         let mut survey =
             Self { overview, dataset: None, cameras: BTreeMap::new(), problems: Vec::new(), fault: None };
         survey.count(chunk_size);
-        match Dataset::read(survey.overview.clone()) {
+        match Dataset::read(survey.overview.clone(), MAX_KEPT_BYTES) {
             Ok(mut dataset) => {
                 let faults = dataset.faults();
                 survey.fault = faults.first().map(Error::input);
