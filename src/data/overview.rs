@@ -85,7 +85,9 @@ impl Overview {
         for (chunk, file) in data {
             self.files.push(self.root.join(self.info.data_file(chunk, file)?));
         }
-        self.tasks = episodes::read_tasks(&self.root.join(TASKS_PATH))?;
+        if !self.episodes.is_empty() {
+            self.tasks = episodes::read_tasks(&self.root.join(TASKS_PATH))?;
+        }
         Ok(())
     }
 
