@@ -21,12 +21,12 @@ mod describe;
 #[cfg(feature = "data")]
 mod episodes;
 mod features;
+#[cfg(feature = "data")]
+mod footage;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "data")]
 mod import;
-#[cfg(feature = "data")]
-mod footage;
 #[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
