@@ -203,15 +203,18 @@ mod tests {
     use super::*;
     use crate::rng::Stream;
 
+    /// A factor, and the picture that comes out.
+    type Cases = Vec<(f32, Vec<f32>)>;
+
     /// What torchvision makes of a picture, by tests/golden/augment.py.
     #[derive(Deserialize)]
     struct Golden {
         shape: [usize; 3],
         picture: Vec<u8>,
-        brightness: Vec<(f32, Vec<f32>)>,
-        contrast: Vec<(f32, Vec<f32>)>,
-        saturation: Vec<(f32, Vec<f32>)>,
-        hue: Vec<(f32, Vec<f32>)>,
+        brightness: Cases,
+        contrast: Cases,
+        saturation: Cases,
+        hue: Cases,
         /// Top, left, height, width.
         crop: Vec<([usize; 4], Vec<f32>)>,
         /// A crop, then brightness 1.2, hue −0.3, saturation 0.4, contrast 1.5.
@@ -235,7 +238,7 @@ mod tests {
             assert!(found.len() == expected.len() && apart < 2e-6, "{look:?}: {apart}");
         };
         type Kind = fn(f32) -> Colour;
-        let kinds: [(&[(f32, Vec<f32>)], Kind); 4] = [
+        let kinds: [(&Cases, Kind); 4] = [
             (&golden.brightness, Colour::Brightness),
             (&golden.contrast, Colour::Contrast),
             (&golden.saturation, Colour::Saturation),

@@ -1,4 +1,4 @@
-//! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
+//! LeRobotDataset folders: v3.0 written and read, v2.1 and v2.0 read; windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
 //! decodes every image once, or leaves that to those who need one, a [`Sampler`] names the frames of a step,
@@ -14,6 +14,8 @@ mod cache;
 #[cfg(feature = "data")]
 mod columns;
 #[cfg(feature = "data")]
+mod complete;
+#[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
 mod decode;
@@ -23,6 +25,8 @@ mod describe;
 mod episodes;
 mod features;
 #[cfg(feature = "data")]
+mod footage;
+#[cfg(feature = "data")]
 mod frame_files;
 #[cfg(feature = "hub")]
 mod hub;
@@ -30,6 +34,8 @@ mod hub;
 mod import;
 #[cfg(feature = "data")]
 mod info;
+#[cfg(feature = "data")]
+mod legacy;
 #[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
@@ -41,8 +47,12 @@ mod pictures;
 #[cfg(feature = "data")]
 mod prefetch;
 #[cfg(feature = "data")]
+mod rows;
+#[cfg(feature = "data")]
 mod split;
 mod stats;
+#[cfg(feature = "data")]
+mod survey;
 #[cfg(feature = "data")]
 mod table;
 #[cfg(all(test, feature = "data"))]
@@ -65,6 +75,7 @@ pub use {
     overview::Overview,
     prefetch::Prefetch,
     split::{Sampler, Split, split_episodes},
+    survey::{Camera, Survey},
     window::{Padding, Windows},
     writer::DatasetWriter,
 };
