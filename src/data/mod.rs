@@ -1,4 +1,4 @@
-//! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
+//! LeRobotDataset folders: v3.0 written and read, v2.1 and v2.0 read; windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
 //! decodes every image once, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
@@ -11,6 +11,8 @@ mod cache;
 #[cfg(feature = "data")]
 mod columns;
 #[cfg(feature = "data")]
+mod complete;
+#[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
 mod decode;
@@ -20,13 +22,19 @@ mod describe;
 mod episodes;
 mod features;
 #[cfg(feature = "data")]
+mod footage;
+#[cfg(feature = "data")]
 mod info;
+#[cfg(feature = "data")]
+mod legacy;
 #[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
 mod overview;
 #[cfg(feature = "data")]
 mod pictures;
+#[cfg(feature = "data")]
+mod rows;
 #[cfg(feature = "data")]
 mod split;
 mod stats;

@@ -34,11 +34,6 @@ pub(super) struct Row<'a> {
 }
 
 impl Pictures {
-    /// Number of frames.
-    pub fn len(&self) -> usize {
-        self.places.len()
-    }
-
     /// Begins a batch of rows.
     pub fn begin_block(&mut self) {
         self.blocks.push(Vec::new());
