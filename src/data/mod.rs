@@ -22,6 +22,8 @@ mod describe;
 mod episodes;
 mod features;
 #[cfg(feature = "data")]
+mod filming;
+#[cfg(feature = "data")]
 mod footage;
 #[cfg(feature = "data")]
 mod info;
