@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{Error, Result, image::Image};
 
+/// Encoded pictures of a dataset that are kept in memory, about: 4 GiB.
+pub(super) const MAX_KEPT_BYTES: u64 = 4 << 30;
+
 /// Recorded frames in memory, from one dataset folder or several in a row.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -39,7 +42,7 @@ impl Dataset {
     /// If a file is missing or broken, files contradict each other, there is no frame, or a value that a policy may
     /// read is not finite.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
-        let mut dataset = Self::read(Overview::read(root.as_ref())?)?;
+        let mut dataset = Self::read(Overview::read(root.as_ref())?, MAX_KEPT_BYTES)?;
         match dataset.faults().into_iter().next() {
             Some(fault) => Err(Error::input(fault)),
             None => {
@@ -49,12 +52,13 @@ impl Dataset {
         }
     }
 
-    /// Reads the frames of a folder, whatever their values.
-    pub(super) fn read(overview: Overview) -> Result<Self> {
+    /// Reads the frames of a folder, whatever their values; of data files beyond `max_bytes` the pictures only when
+    /// they are asked for.
+    pub(super) fn read(overview: Overview, max_bytes: u64) -> Result<Self> {
         let here = overview.root.display();
         let unknown = |key| format!("{here}: meta/info.json has an unknown key `{key}`");
         let mut warnings: Vec<String> = overview.info.unknown_keys().map(unknown).collect();
-        let columns = rows::read(&overview, &mut warnings)?;
+        let columns = rows::read(&overview, max_bytes, &mut warnings)?;
         let mut episode_of_frame = Vec::with_capacity(overview.frames()?);
         for (i, episode) in overview.episodes.iter().enumerate() {
             episode_of_frame.resize(episode.frames.end, i as u32);
@@ -152,6 +156,21 @@ impl Dataset {
         ))
     }
 
+    /// The columns by feature.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &Column)> {
+        self.columns.iter().map(|(key, column)| (key.as_str(), column))
+    }
+
+    /// The cameras, by name.
+    pub fn cameras(&self) -> impl Iterator<Item = &str> {
+        self.columns().filter(|(_, column)| !matches!(column, Column::Vectors { .. })).map(|(key, _)| key)
+    }
+
+    /// The vectors, by name.
+    pub fn vector_keys(&self) -> impl Iterator<Item = &str> {
+        self.all_vectors().map(|(key, ..)| key)
+    }
+
     /// The vector columns with their widths and values, by feature.
     pub(super) fn all_vectors(&self) -> impl Iterator<Item = (&str, usize, &[f32])> {
         self.columns.iter().filter_map(|(key, column)| match column {
@@ -187,7 +206,7 @@ impl Dataset {
     }
 
     /// Adds another dataset's frames after this one's.
-    fn append(&mut self, other: Self) -> Result<()> {
+    pub(super) fn append(&mut self, other: Self) -> Result<()> {
         let between = format!("{} and {}", self.roots[0].display(), other.roots[0].display());
         self.info.features.check_same(&other.info.features).map_err(|e| e.at(&between))?;
         if self.info.fps != other.info.fps {

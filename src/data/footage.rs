@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -73,12 +73,18 @@ impl Footage {
         self.scenes.extend(later);
     }
 
-    /// The files, each once.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.scenes.iter().map(|scene| scene.path.to_path_buf()).collect();
-        files.sort();
-        files.dedup();
-        files
+    /// The file of an episode.
+    pub fn file(&self, episode: usize) -> Option<Arc<Path>> {
+        self.scenes.get(episode).map(|scene| scene.path.clone())
+    }
+
+    /// How the first file is compressed.
+    ///
+    /// # Errors
+    /// If it is missing or broken.
+    pub fn storage(&self) -> Result<String> {
+        let scene = self.scenes.first().ok_or_else(|| Error::input("there is no video"))?;
+        Ok(self.video(&scene.path)?.codec().name().to_owned())
     }
 
     /// A frame's picture.
@@ -95,17 +101,17 @@ impl Footage {
         Ok(image)
     }
 
-    /// Checks that the files show every frame.
+    /// Checks that an episode's file goes on to its `last` frame; nothing is decoded.
     ///
     /// # Errors
-    /// As [`Self::image`], but nothing is decoded.
+    /// As [`Self::image`].
     pub fn check(&self, episode: usize, last: usize) -> Result<()> {
         let scene = self.scenes.get(episode).ok_or_else(|| Error::input("the episode has no video"))?;
         scene.shown(last, &self.video(&scene.path)?).map(|_| ())
     }
 
     /// A file's tables, read once.
-    pub fn video(&self, path: &Arc<Path>) -> Result<Video> {
+    fn video(&self, path: &Arc<Path>) -> Result<Video> {
         let videos = || self.pool.videos.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(video) = videos().get(path) {
             return Ok(video.clone());

@@ -41,6 +41,8 @@ mod rows;
 mod split;
 mod stats;
 #[cfg(feature = "data")]
+mod survey;
+#[cfg(feature = "data")]
 mod table;
 #[cfg(all(test, feature = "data"))]
 mod tests;
@@ -58,6 +60,7 @@ pub use {
     loader::{Batch, Loader, check_width},
     overview::Overview,
     split::{Sampler, Split, split_episodes},
+    survey::{Camera, Survey},
     window::{Padding, Windows},
     writer::DatasetWriter,
 };

@@ -52,11 +52,12 @@ impl Column {
 /// The columns by feature.
 pub(super) type Columns = BTreeMap<String, Column>;
 
-/// Reads all data files. What was passed over is said in `warnings`.
+/// Reads all data files. What was passed over is said in `warnings`. Files beyond the first `max_bytes` leave their
+/// pictures where they are.
 ///
 /// # Errors
 /// If a file is missing or broken, or the rows are not the frames that the episodes name.
-pub(super) fn read(overview: &Overview, warnings: &mut Vec<String>) -> Result<Columns> {
+pub(super) fn read(overview: &Overview, max_bytes: u64, warnings: &mut Vec<String>) -> Result<Columns> {
     let here = overview.root.display();
     let mut columns = Columns::new();
     // The counters say nothing that the episodes do not.
@@ -73,24 +74,53 @@ pub(super) fn read(overview: &Overview, warnings: &mut Vec<String>) -> Result<Co
         }
     }
     let frames = overview.frames()?;
-    let mut rows = Rows { columns, episodes: Vec::with_capacity(frames), row: 0, misnumbered: None };
+    let mut rows = Rows {
+        columns,
+        episodes: Vec::with_capacity(frames),
+        row: 0,
+        misnumbered: None,
+        leave_pictures: false,
+    };
     for (i, episode) in overview.episodes.iter().enumerate() {
         rows.episodes.resize(episode.frames.end, i as i64);
     }
     let stored = rows.columns.iter().filter(|(_, column)| !matches!(column, Column::Footage(_)));
     let mut wanted: BTreeSet<String> = stored.map(|(key, _)| key.clone()).collect();
     wanted.extend(["index".into(), "episode_index".into()]);
-    let pictures = rows.columns.values().any(|column| matches!(column, Column::Pictures(_)));
-    let batch_rows = if pictures { table::FEW_ROWS } else { table::MANY_ROWS };
+    let pictures: Vec<String> = (rows.columns.iter())
+        .filter(|(_, column)| matches!(column, Column::Pictures(_)))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let batch_rows = if pictures.is_empty() { table::MANY_ROWS } else { table::FEW_ROWS };
     let mut extra = BTreeSet::new();
+    let mut kept = 0;
     for path in &overview.files {
+        // Pictures hardly pack: what they take in memory is what they take in the file.
+        kept += std::fs::metadata(path).map_or(0, |file| file.len());
+        rows.leave_pictures = kept > max_bytes;
+        let leave: Vec<&String> = match rows.leave_pictures {
+            true => pictures.iter().collect(),
+            false => Vec::new(),
+        };
+        let mut unseen = leave.clone();
         let keep = |name: &str| {
             if overview.info.features.get(name).is_none() {
                 extra.insert(name.to_owned());
             }
-            wanted.contains(name)
+            unseen.retain(|key| *key != name);
+            wanted.contains(name) && !leave.iter().any(|key| *key == name)
         };
+        let first = rows.row;
         table::scan(path, keep, batch_rows, |batch| rows.append(batch, &overview.root))?;
+        if let Some(key) = unseen.first() {
+            return Err(Error::input(format!("{}: no column `{key}`", path.display())));
+        }
+        let count = rows.row - first;
+        for key in leave {
+            if let Some(Column::Pictures(column)) = rows.columns.get_mut(key) {
+                column.leave(path, key, &overview.root, count);
+            }
+        }
     }
     if rows.row != frames {
         return Err(Error::input(format!(
@@ -117,6 +147,8 @@ struct Rows {
     row: usize,
     /// The first row whose index is another than its place.
     misnumbered: Option<(usize, i64)>,
+    /// Whether the pictures of the file are not to be kept in memory.
+    leave_pictures: bool,
 }
 
 impl Rows {
@@ -142,6 +174,7 @@ impl Rows {
             let array = || table::column(batch, key);
             match column {
                 Column::Vectors { width, values } => array().and_then(|a| table::numbers(a, *width, values)),
+                Column::Pictures(_) if self.leave_pictures => Ok(()),
                 Column::Pictures(pictures) => {
                     pictures.begin_block();
                     array().and_then(|a| table::pictures(a, |row| pictures.push(row, root)))

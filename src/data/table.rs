@@ -3,7 +3,8 @@
 use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use arrow_array::{
@@ -14,10 +15,15 @@ use arrow_array::{
         UInt16Type, UInt32Type, UInt64Type,
     },
 };
-use arrow_schema::DataType;
-use parquet::arrow::{
-    ProjectionMask,
-    arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+use arrow_schema::{ArrowError, DataType};
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector,
+        },
+    },
+    errors::ParquetError,
 };
 
 use super::pictures::Row;
@@ -39,39 +45,121 @@ pub(super) fn scan(
     rows: usize,
     mut each: impl FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
+    guarded(path, |file| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options())?;
+        let mask = roots(&builder, &mut keep);
+        for batch in builder.with_projection(mask).with_batch_size(rows).build()? {
+            each(&batch?).map_err(Broken::Content)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file of which single rows are read; its footer is read once.
+#[derive(Debug)]
+pub(super) struct Rows {
+    path: PathBuf,
+    footer: OnceLock<ArrowReaderMetadata>,
+}
+
+impl Rows {
+    /// Of a file.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), footer: OnceLock::new() }
+    }
+
+    /// Calls `each` with a column's row of that number.
+    ///
+    /// # Errors
+    /// If the file is missing or broken, has no such row, or `each` fails.
+    pub fn read(
+        &self,
+        name: &str,
+        mut row: usize,
+        mut each: impl FnMut(&dyn Array) -> Result<()>,
+    ) -> Result<()> {
+        guarded(&self.path, |file| {
+            let footer = match self.footer.get() {
+                Some(footer) => footer.clone(),
+                None => {
+                    let footer = ArrowReaderMetadata::load(&file, options())?;
+                    self.footer.get_or_init(|| footer).clone()
+                }
+            };
+            // Other row groups are not touched, and other pages of this one passed over unread.
+            let sizes = footer.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize);
+            let mut found = None;
+            for (group, rows) in sizes.enumerate() {
+                if row < rows {
+                    found = Some(group);
+                    break;
+                }
+                row -= rows;
+            }
+            let no_row = || Broken::Content(Error::input("a row is missing; copy the dataset again"));
+            let group = found.ok_or_else(no_row)?;
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer);
+            let mask = roots(&builder, &mut |root| root == name);
+            let selection = vec![RowSelector::skip(row), RowSelector::select(1)];
+            let builder = builder.with_row_groups(vec![group]).with_projection(mask);
+            let mut reader = builder.with_row_selection(selection.into()).build()?;
+            let batch = reader.next().ok_or_else(no_row)??;
+            column(&batch, name).and_then(&mut each).map_err(Broken::Content)
+        })
+    }
+}
+
+/// Why a file could not be read: its bytes are none of a parquet file, or hold something else than they should.
+enum Broken {
+    Bytes(String),
+    Content(Error),
+}
+
+impl From<ParquetError> for Broken {
+    fn from(error: ParquetError) -> Self {
+        Self::Bytes(error.to_string())
+    }
+}
+
+impl From<ArrowError> for Broken {
+    fn from(error: ArrowError) -> Self {
+        Self::Bytes(error.to_string())
+    }
+}
+
+/// Does something with a file, and names the file in whatever goes wrong.
+fn guarded(path: &Path, read: impl FnOnce(File) -> std::result::Result<(), Broken>) -> Result<()> {
     let file = File::open(path).map_err(|e| {
         Error::input(format!(
             "cannot read {} ({e}); the dataset is incomplete: copy it again",
             path.display()
         ))
     })?;
-    let broken = |e: &str| {
-        Error::input(format!("{} is not a whole parquet file ({e}); copy the dataset again", path.display()))
-    };
-    let read = || -> Result<()> {
-        // The types of the file's own schema are fewer than those that writers keep beside it (large, fixed and
-        // view types, extensions), and hold the same values.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-            .map_err(|e| broken(&e.to_string()))?;
-        let wanted: Vec<usize> = (builder.schema().fields().iter().enumerate())
-            .filter(|(_, field)| keep(field.name()))
-            .map(|(root, _)| root)
-            .collect();
-        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(rows)
-            .build()
-            .map_err(|e| broken(&e.to_string()))?;
-        for batch in reader {
-            let batch = batch.map_err(|e| broken(&e.to_string()))?;
-            each(&batch).map_err(|e| e.at(path.display()))?;
-        }
-        Ok(())
-    };
     // The decoder promises errors, not panics, on broken bytes; a broken promise is still a broken file.
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(broken("its content makes no sense")))
+    let read = catch_unwind(AssertUnwindSafe(|| read(file)));
+    read.unwrap_or_else(|_| Err(Broken::Bytes("its content makes no sense".into()))).map_err(|e| match e {
+        Broken::Content(error) => error.at(path.display()),
+        Broken::Bytes(what) => Error::input(format!(
+            "{} is not a whole parquet file ({what}); copy the dataset again",
+            path.display()
+        )),
+    })
+}
+
+/// The types of the file's own schema are fewer than those that writers keep beside it (large, fixed and view types,
+/// extensions), and hold the same values.
+fn options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+}
+
+/// The columns that `keep` wants.
+fn roots(
+    builder: &ParquetRecordBatchReaderBuilder<File>,
+    keep: &mut impl FnMut(&str) -> bool,
+) -> ProjectionMask {
+    let fields = builder.schema().fields().iter().enumerate();
+    let wanted: Vec<usize> = fields.filter(|(_, field)| keep(field.name())).map(|(root, _)| root).collect();
+    ProjectionMask::roots(builder.parquet_schema(), wanted)
 }
 
 /// A column that must be there.
