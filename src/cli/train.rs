@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::common::{DeviceArgs, note, write_file};
+use super::common::{DeviceArgs, dataset_folder, note, write_file};
 use crate::data::{Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
-use crate::policy::{Config, Normalizer, Policy, RunDir, Stats};
+use crate::policy::{Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
@@ -57,6 +57,10 @@ pub struct Args {
     /// is not there]
     #[arg(long, value_name = "DIR")]
     dataset_root: Vec<PathBuf>,
+    /// Data set owner/name, in LeRobot's local cache or on the Hub; may be given several times. Where --dataset-root
+    /// is given as well, the data set is there
+    #[arg(long, value_name = "OWNER/NAME")]
+    dataset_repo_id: Vec<String>,
     /// Run folder [default: outputs/train/PRESET, or the next free name]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -79,8 +83,12 @@ pub struct Args {
 ///
 /// # Errors
 /// If a setting, the configuration or the data set is of no use, or the work fails.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
     args.check()?;
+    if args.dataset_root.is_empty() {
+        let roots = args.dataset_repo_id.iter().map(|repo_id| dataset_folder(repo_id));
+        args.dataset_root = roots.collect::<Result<_>>()?;
+    }
     if let Some(numbers) = &args.learning_curve {
         return curve::run(&args, numbers);
     }
@@ -137,7 +145,19 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     // A policy that goes on learning keeps the units it learnt in.
     let stats = match &recipe.stats {
         Some(stats) => stats.clone(),
-        None => bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?,
+        None => {
+            // Those of pictures, where the data set has none, take a while: only if the policy is scaled by them.
+            let names: &[&str] = match recipe.config.normalization_of(FeatureType::Visual) {
+                Normalization::Identity => &[],
+                Normalization::MeanStd => &["mean", "std"],
+                Normalization::MinMax => &["min", "max"],
+                Normalization::Quantiles => &["q01", "q99"],
+            };
+            for (key, _) in recipe.config.images() {
+                dataset.complete_stats(key, names)?;
+            }
+            bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?
+        }
     };
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
     let episodes = dataset.episodes.len();

@@ -31,6 +31,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     columns: Columns,
     episode_of_frame: Vec<u32>,
+    /// The first frame of each folder.
+    starts: Vec<usize>,
 }
 
 impl Dataset {
@@ -64,7 +66,17 @@ impl Dataset {
             episode_of_frame.resize(episode.frames.end, i as u32);
         }
         let Overview { root, info, stats, episodes, tasks, .. } = overview;
-        Ok(Self { roots: vec![root], info, stats, episodes, tasks, warnings, columns, episode_of_frame })
+        Ok(Self {
+            roots: vec![root],
+            info,
+            stats,
+            episodes,
+            tasks,
+            warnings,
+            columns,
+            episode_of_frame,
+            starts: vec![0],
+        })
     }
 
     /// Reads several dataset folders as one dataset, in order. Features and frame rates must agree.
@@ -124,19 +136,10 @@ impl Dataset {
             Some(Column::Footage(footage)) => footage.image(frame, self.episode_of_frame[frame] as usize),
             _ => return Err(self.no_column(key, "picture")),
         }
-        .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", self.roots[0].display())))
-    }
-
-    /// A frame's picture as its parquet file has it. Use [`Self::image`], which reads every kind.
-    ///
-    /// # Errors
-    /// If there is no picture column of that name, no such frame, or its picture is a file of its own.
-    pub fn picture(&self, key: &str, frame: usize) -> Result<&[u8]> {
-        match self.columns.get(key) {
-            Some(Column::Pictures(pictures)) => pictures.kept(frame),
-            _ => None,
-        }
-        .ok_or_else(|| self.no_column(key, "picture"))
+        .map_err(|e| {
+            let folder = self.starts.partition_point(|&start| start <= frame).saturating_sub(1);
+            e.at(format!("{}: `{key}` of frame {frame}", self.roots[folder].display()))
+        })
     }
 
     /// The shape `[3, H, W]` of a camera's pictures, whatever `meta/info.json` declares: that of its first frame.
@@ -233,6 +236,7 @@ impl Dataset {
         self.info.total_frames += other.info.total_frames;
         self.info.total_episodes += other.info.total_episodes;
         self.info.total_tasks = self.tasks.len();
+        self.starts.extend(other.starts.iter().map(|start| start + frames));
         self.roots.extend(other.roots);
         self.warnings.extend(other.warnings);
         Ok(())

@@ -77,24 +77,26 @@ impl Overview {
         for row in rows {
             data.insert(row.data);
             for (key, (chunk, file, from)) in cameras.iter().zip(row.videos) {
-                let path = self.root.join(self.info.video_file(key, chunk, file)?);
+                let path = self.below(self.info.video_file(key, chunk, file))?;
                 self.clips.entry(key.clone()).or_default().push(Clip { path, from });
             }
             self.episodes.push(row.episode);
         }
         for (chunk, file) in data {
-            self.files.push(self.root.join(self.info.data_file(chunk, file)?));
+            self.files.push(self.below(self.info.data_file(chunk, file))?);
         }
-        self.tasks = episodes::read_tasks(&self.root.join(TASKS_PATH))?;
+        if !self.episodes.is_empty() {
+            self.tasks = episodes::read_tasks(&self.root.join(TASKS_PATH))?;
+        }
         Ok(())
     }
 
     fn read_per_episode(&mut self, cameras: &[String]) -> Result<()> {
         self.episodes = legacy::read_episodes(&self.root)?;
         for episode in 0..self.episodes.len() {
-            self.files.push(self.root.join(self.info.episode_file(episode, None)?));
+            self.files.push(self.below(self.info.episode_file(episode, None))?);
             for key in cameras {
-                let path = self.root.join(self.info.episode_file(episode, Some(key))?);
+                let path = self.below(self.info.episode_file(episode, Some(key)))?;
                 self.clips.entry(key.clone()).or_default().push(Clip { path, from: 0.0 });
             }
         }
@@ -104,6 +106,11 @@ impl Overview {
             self.stats = stats;
         }
         Ok(())
+    }
+
+    /// A place below the root.
+    fn below(&self, place: Result<PathBuf>) -> Result<PathBuf> {
+        place.map(|place| self.root.join(place)).map_err(|e| e.at(self.root.display()))
     }
 
     /// Whether a folder is one of a dataset.

@@ -88,14 +88,6 @@ impl Pictures {
         decode(&self.encoded(frame)?)
     }
 
-    /// A frame's encoded picture, if it is in memory.
-    pub fn kept(&self, frame: usize) -> Option<&[u8]> {
-        match self.places.get(frame)? {
-            Place::Kept { block, start, end } => Some(&self.blocks[*block][*start..*end]),
-            Place::File(_) | Place::Row { .. } => None,
-        }
-    }
-
     /// How the first picture is encoded.
     ///
     /// # Errors

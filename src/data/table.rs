@@ -395,7 +395,9 @@ mod tests {
         for row in [0.0f32, 10.0, 20.0] {
             for line in [row, row + 3.0] {
                 list.values().append_value([0.0, 1.0, 2.0].map(|column| Some(line + column)));
-                [0.0, 1.0, 2.0].map(|column| large.values().values().append_value(line + column));
+                for column in [0.0, 1.0, 2.0] {
+                    large.values().values().append_value(line + column);
+                }
                 large.values().append(true);
             }
             list.append(true);

@@ -1,6 +1,7 @@
 //! Policies: configurations, networks, normalisation, chunks and queues, checkpoints.
 
 mod acting;
+pub mod backbone;
 mod builtin;
 mod checkpoint;
 mod config;
@@ -25,6 +26,7 @@ pub mod tensors;
 mod velocity_mlp;
 
 pub use acting::Noise;
+pub use backbone::{Backbone, BackboneSizes};
 pub use builtin::{BUILT_IN, resolve_policy};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
