@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::common::{DeviceArgs, note, write_file};
-use super::recording::{Part, check_unused, default_mixture, record_dataset};
+use super::recording::{Part, check_unused, default_mixture, record_pictures};
+use crate::data::Feature;
 use crate::policy::{Noise, Policy, resolve_policy};
 use crate::sim::record::{self, Labels, Options};
 use crate::sim::rollout::Driver;
@@ -64,6 +65,9 @@ pub struct Args {
         conflicts_with_all = ["episodes", "policy", "execution_noise", "start", "max_steps"]
     )]
     mixture: Option<Mixture>,
+    /// Keep pictures as H.264 video instead of a PNG a frame: smaller, and not exact
+    #[arg(long)]
+    video: bool,
     /// Draws the first episode as a PNG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -97,7 +101,8 @@ pub fn run(args: Args) -> Result<()> {
         actor = args.actor()?;
         vec![Part { options: args.options(environment.spec()), driver: actor.driver(environment.as_ref())? }]
     };
-    let summary = record_dataset(&root, environment.as_ref(), parts, args.seed)?;
+    let picture = if args.video { Feature::video } else { Feature::image };
+    let summary = record_pictures(&root, environment.as_ref(), parts, args.seed, picture)?;
     println!(
         "{} frames in {} episodes, {} solved, {:.1} MB: {}",
         summary.recorded.frames,

@@ -99,10 +99,25 @@ pub fn record_dataset(
     parts: Vec<Part<'_>>,
     seed: u64,
 ) -> Result<Summary> {
+    record_pictures(root, environment, parts, seed, Feature::image)
+}
+
+/// The same, with pictures kept as `picture` of a width and a height says: [`Feature::image`] or [`Feature::video`].
+///
+/// # Errors
+/// As for images; also if a video cannot be of a picture's size.
+pub fn record_pictures(
+    root: &Path,
+    environment: &dyn Environment,
+    parts: Vec<Part<'_>>,
+    seed: u64,
+    picture: fn(usize, usize) -> Feature,
+) -> Result<Summary> {
     check_unused(root)?;
     let spec = environment.spec();
     let unfinished = Unfinished::beside(root)?;
-    let mut writer = DatasetWriter::create(&unfinished.0, spec.fps, Some(spec.name), &features(spec))?;
+    let mut writer =
+        DatasetWriter::create(&unfinished.0, spec.fps, Some(spec.name), &features(spec, picture))?;
     let mut recorded = Recorded::default();
     let count = parts.len();
     for (i, mut part) in parts.into_iter().enumerate() {
@@ -144,10 +159,10 @@ fn add_part(
 /// LeRobot's name for "this action solved the task".
 const SUCCESS: &str = "next.success";
 
-fn features(spec: &Spec) -> Features {
+fn features(spec: &Spec, picture: fn(usize, usize) -> Feature) -> Features {
     let observations = spec.observations.iter().map(|feature| {
         let column = match *feature.shape {
-            [3, height, width] => Feature::image(width, height),
+            [3, height, width] => picture(width, height),
             _ => Feature::vector(feature.names),
         };
         (feature.key, column)
@@ -305,6 +320,30 @@ mod tests {
         })
         .expect("records");
         assert_eq!(frames, 50);
+    }
+
+    #[cfg(feature = "video")]
+    #[test]
+    fn as_video_a_recording_is_the_same_but_for_what_compression_loses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arena = Pursuit::new(0);
+        let part = || {
+            let options = Options { max_frames: Some(24), max_steps: 10, ..Options::default() };
+            vec![Part { options, driver: Scripted::Random { seed: 0 }.driver() }]
+        };
+        let (images, video) = (folder.path().join("images"), folder.path().join("video"));
+        record_dataset(&images, &arena, part(), 0).expect("records");
+        record_pictures(&video, &arena, part(), 0, Feature::video).expect("records");
+        let (images, video) = (Dataset::open(&images).expect("reads"), Dataset::open(&video).expect("reads"));
+        assert_eq!((images.len(), video.len(), video.episodes.len()), (24, 24, 3));
+        assert_eq!(images.vectors("action"), video.vectors("action"));
+        for frame in 0..24 {
+            let shown =
+                |dataset: &Dataset| dataset.image("observation.image", frame).expect("a picture").pixels;
+            let (exact, kept) = (shown(&images), shown(&video));
+            let lost: u64 = exact.iter().zip(&kept).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            assert!((lost as f64) < 2.0 * exact.len() as f64, "frame {frame}: {lost}");
+        }
     }
 
     #[test]

@@ -48,10 +48,15 @@ fn picture_fields() -> Fields {
         .collect()
 }
 
+/// The features that have a column; those of videos have none.
+fn stored(features: &Features) -> impl Iterator<Item = (&str, &Feature)> {
+    features.iter().filter(|(_, feature)| feature.dtype != Dtype::Video)
+}
+
 /// The schema of a data file.
 pub(super) fn schema(features: &Features) -> SchemaRef {
     let field = |(key, feature): (&str, &Feature)| Field::new(key, data_type(feature), true);
-    Arc::new(Schema::new(features.iter().map(field).collect::<Vec<_>>()))
+    Arc::new(Schema::new(stored(features).map(field).collect::<Vec<_>>()))
 }
 
 /// The footer entry from which Python's `datasets` knows the features.
@@ -65,7 +70,7 @@ pub(super) fn huggingface_footer(features: &Features) -> KeyValue {
         }
     };
     let features: serde_json::Map<_, _> =
-        features.iter().map(|(key, feature)| (key.to_string(), describe(feature))).collect();
+        stored(features).map(|(key, feature)| (key.to_string(), describe(feature))).collect();
     KeyValue::new("huggingface".into(), json!({"info": {"features": features}}).to_string())
 }
 

@@ -116,6 +116,11 @@ impl Feature {
         Self { dtype: Dtype::Image, shape: vec![height, width, 3], names, rest: Map::new() }
     }
 
+    /// An RGB picture, stored in a video.
+    pub fn video(width: usize, height: usize) -> Self {
+        Self { dtype: Dtype::Video, ..Self::image(width, height) }
+    }
+
     /// Whether this is a picture, in the rows or in a video.
     pub fn is_visual(&self) -> bool {
         matches!(self.dtype, Dtype::Image | Dtype::Video)

@@ -13,7 +13,7 @@ pub(super) const STATS_PATH: &str = "meta/stats.json";
 pub(super) const TASKS_PATH: &str = "meta/tasks.parquet";
 pub(super) const EPISODES_PATH: &str = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet";
 const DATA_PATH: &str = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet";
-const VIDEO_PATH: &str = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4";
+pub(super) const VIDEO_PATH: &str = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4";
 const DATA_PATH_V2: &str = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet";
 const VIDEO_PATH_V2: &str = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4";
 

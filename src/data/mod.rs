@@ -25,6 +25,8 @@ mod describe;
 mod episodes;
 mod features;
 #[cfg(feature = "data")]
+mod filming;
+#[cfg(feature = "data")]
 mod footage;
 #[cfg(feature = "data")]
 mod frame_files;

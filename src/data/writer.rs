@@ -3,7 +3,7 @@
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use arrow_array::{
-    ArrayRef, Int64Array, RecordBatch, StringArray,
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
     builder::{ListBuilder, StringBuilder},
 };
 use parquet::arrow::ArrowWriter;
@@ -12,6 +12,7 @@ use super::{
     Dtype, Feature, Features, Info, Stats,
     columns::{self, Column},
     describe::{self, NAMES},
+    filming::{self, Clip, Filming},
     info::{AUTOMATIC, EPISODES_PATH, STATS_PATH, TASKS_PATH, numbered},
 };
 use crate::{Error, Result, image::Image};
@@ -22,6 +23,8 @@ struct Row {
     length: usize,
     file: usize,
     from: usize,
+    /// In the order of the cameras that are kept as video.
+    clips: Vec<Clip>,
     stats: Stats,
 }
 
@@ -39,6 +42,7 @@ pub struct DatasetWriter {
     rows: Vec<Row>,
     file: usize,
     data: Option<ArrowWriter<File>>,
+    filming: Filming,
 }
 
 impl DatasetWriter {
@@ -47,7 +51,7 @@ impl DatasetWriter {
     ///
     /// # Errors
     /// If the folder holds anything, or a feature is none that can be written: float32, int64 and bool of shape
-    /// `[N]`, RGB images of shape `[H, W, 3]` or `[3, H, W]`.
+    /// `[N]`, RGB images and videos of shape `[H, W, 3]` or `[3, H, W]`, videos of even sides (of 16 to 4096).
     pub fn create(
         root: impl Into<PathBuf>,
         fps: u32,
@@ -73,8 +77,9 @@ impl DatasetWriter {
         let info = Info::new(fps, robot_type, features);
         let features = features.clone();
         let episode = empty(&features);
+        let filming = Filming::new(&features, fps);
         let (task_of_frame, tasks, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { root, info, features, episode, task_of_frame, tasks, rows, file: 0, data: None })
+        Ok(Self { root, info, features, episode, task_of_frame, tasks, rows, file: 0, data: None, filming })
     }
 
     /// Lets data files end at `megabytes` and chunk folders at `files`.
@@ -160,13 +165,20 @@ impl DatasetWriter {
             }
         }
         self.write_data(&columns)?;
+        let mut clips = Vec::new();
+        for (key, column) in self.info.features.keys().zip(&columns) {
+            if let (true, Column::Pictures(pngs)) = (self.filming.keeps(key), column) {
+                clips.push(self.filming.add(&self.root, &self.info, key, pngs)?);
+            }
+        }
         let mut tasks: Vec<String> = Vec::new();
         for task in self.task_of_frame.iter().map(|&t| &self.tasks[t]) {
             if !tasks.contains(task) {
                 tasks.push(task.clone());
             }
         }
-        self.rows.push(Row { tasks, length, file: self.file, from: self.info.total_frames, stats });
+        let (file, from) = (self.file, self.info.total_frames);
+        self.rows.push(Row { tasks, length, file, from, clips, stats });
         self.info.total_frames += length;
         self.discard_episode();
         self.close_large_file()
@@ -199,7 +211,8 @@ impl DatasetWriter {
         let path = self.data_path()?;
         let failed = |e: String| Error::failure(format!("cannot write {}: {e}", path.display()));
         let schema = columns::schema(&self.info.features);
-        let arrays = self.info.features.iter().zip(columns).map(|((_, f), column)| columns::array(f, column));
+        let stored = self.info.features.iter().zip(columns).filter(|((_, f), _)| f.dtype != Dtype::Video);
+        let arrays = stored.map(|((_, f), column)| columns::array(f, column));
         let arrays = arrays.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
         let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| failed(e.to_string()))?;
         let writer = match &mut self.data {
@@ -244,6 +257,7 @@ impl DatasetWriter {
             return Err(Error::input("the last episode has not ended: end or discard it before finishing"));
         }
         self.close_file()?;
+        self.filming.finish(&mut self.info)?;
         self.write_episodes()?;
         let indices: ArrayRef = Arc::new(Int64Array::from_iter_values(0..self.tasks.len() as i64));
         let tasks: ArrayRef = Arc::new(StringArray::from_iter_values(&self.tasks));
@@ -278,6 +292,17 @@ impl DatasetWriter {
             ("dataset_from_index".into(), whole(&|_, row| row.from)),
             ("dataset_to_index".into(), whole(&|_, row| row.from + row.length)),
         ];
+        let fps = self.info.fps;
+        let seconds = |f: &dyn Fn(&Row) -> usize| -> ArrayRef {
+            Arc::new(Float64Array::from_iter_values(self.rows.iter().map(|row| f(row) as f64 / fps)))
+        };
+        for (i, key) in self.filming.keys().enumerate() {
+            let column = |name: &str| format!("videos/{key}/{name}");
+            table.push((column("chunk_index"), whole(&|_, row| row.clips[i].file / size)));
+            table.push((column("file_index"), whole(&|_, row| row.clips[i].file % size)));
+            table.push((column("from_timestamp"), seconds(&|row| row.clips[i].from)));
+            table.push((column("to_timestamp"), seconds(&|row| row.clips[i].from + row.length)));
+        }
         for key in self.info.features.keys() {
             for name in NAMES {
                 let stats =
@@ -304,12 +329,13 @@ fn check_feature(key: &str, feature: &Feature) -> Result<()> {
     let fits = match feature.dtype {
         Dtype::Float32 | Dtype::Int64 | Dtype::Bool => shape.len() == 1 && shape[0] > 0,
         Dtype::Image => shape.len() == 3 && !feature.is_empty() && feature.policy_shape()[0] == 3,
+        Dtype::Video => filming::fits(feature),
         _ => false,
     };
     if !fits || key.is_empty() || key.contains('/') || AUTOMATIC.iter().any(|(name, _)| *name == key) {
         return Err(Error::input(format!(
             "feature `{key}` ({}, shape {shape:?}) cannot be written: use float32, int64 or bool of shape [N], or an \
-             image of shape [height, width, 3]; names have no '/' and are none of the automatic columns",
+             image of shape [height, width, 3], or a video with even sides of 16 to 4096; names have no '/' and are none of the automatic columns",
             feature.dtype
         )));
     }
