@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Dataset;
+use crate::image::resize;
 use crate::{Error, Result};
 
 /// The memory the caches of a dataset may take unless told otherwise: 8 GiB.
@@ -19,10 +20,11 @@ pub struct ImageCache {
 }
 
 impl ImageCache {
-    /// Decodes all pictures of the cameras, each given with the shape `[3, H, W]` the policy is configured for.
+    /// Decodes all pictures of the cameras, each given with the shape `[3, H, W]` at which the network sees it: pictures of
+    /// another size are resized, and rounded to bytes.
     ///
     /// # Errors
-    /// If a camera is missing, a picture is broken or of another size, or all together would take more than
+    /// If a camera is missing, a picture is broken or of another size than the first, or all together would take more than
     /// `max_bytes`.
     pub fn decode(dataset: &Dataset, cameras: &[(&str, [usize; 3])], max_bytes: usize) -> Result<Vec<Self>> {
         let bytes: u128 = cameras
@@ -42,6 +44,7 @@ impl ImageCache {
     }
 
     fn decode_camera(dataset: &Dataset, key: &str, shape: [usize; 3]) -> Result<Self> {
+        let given = dataset.image_shape(key)?;
         let size: usize = shape.iter().product();
         let total = size * dataset.len();
         let mut pixels = Vec::new();
@@ -52,13 +55,18 @@ impl ImageCache {
         pixels.par_chunks_exact_mut(size.max(1)).enumerate().try_for_each(|(frame, planes)| {
             let image = dataset.image(key, frame)?;
             let found = [3, image.height, image.width];
-            if found != shape {
+            if found != given {
                 return Err(Error::input(format!(
-                    "feature `{key}`: the dataset's pictures (frame {frame}) have shape {found:?}, but the policy is \
-                     configured for {shape:?}; resizing is not supported yet: set the configured shape to {found:?}"
+                    "feature `{key}`: the picture of frame {frame} has shape {found:?}, that of frame 0 {given:?}; the \
+                     pictures of a camera have one size"
                 )));
             }
-            planes.copy_from_slice(&image.planar());
+            if given == shape {
+                planes.copy_from_slice(&image.planar());
+            } else {
+                let resized = resize(&image.planar(), [given[1], given[2]], [shape[1], shape[2]]);
+                planes.iter_mut().zip(resized).for_each(|(byte, level)| *byte = (level * 255.0).round() as u8);
+            }
             Ok(())
         })?;
         Ok(Self { key: key.into(), shape, pixels })
