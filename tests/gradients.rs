@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
-use flowgpu::graph::ops::{AttentionShape, Columns, Linear};
+use flowgpu::graph::ops::{AttentionShape, Columns, Linear, RowCut};
 use flowgpu::graph::{Bank, Device, Graph, Init, ParamId, Params, Program, Training, Value};
 use flowgpu::kernels::activation::Activation;
 use flowgpu::kernels::check::Distance;
@@ -487,6 +487,20 @@ fn sharing_nets() -> Vec<Net> {
             graph.add_rows(y, y, 1, ROWS)
         })
     }));
+    // The one row goes before each sample's three; then the first and the last two of each sample's four are taken.
+    nets.push(Net::new("rows led, cut and used twice", |params| {
+        let lead = params.declare("lead", &[1, 1, WIDTH], Init::Zeros);
+        let layer = square(params, "layer");
+        Box::new(move |graph, h| {
+            let lead = graph.param(lead);
+            let y = graph.lead_rows(lead, h, BATCH);
+            let y = graph.linear(layer.of(y).activation(Activation::Silu));
+            let cut = |first, rows| RowCut { groups: BATCH, stride: 1 + TOKENS, first, rows };
+            let firsts = graph.cut_rows(y, cut(0, 1));
+            let rest = graph.cut_rows(y, cut(1, TOKENS));
+            graph.add_rows(rest, firsts, TOKENS, BATCH)
+        })
+    }));
     nets.push(Net::new("a weight used twice", |params| {
         let layer = square(params, "layer");
         Box::new(move |graph, h| {
@@ -584,7 +598,8 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
         let weights = loss_weights(&config, &is_pad);
         let times = if t_per_slot { ROWS } else { BATCH };
         let times: Vec<f32> = (0..times).map(|i| (i as f32 + 0.5) / times as f32).collect();
-        let (actions, noises) = (noise(ROWS * 2, 1.0, 20), noise(ROWS * 2, 1.0, 21));
+        let dims = config.network_action_dim();
+        let (actions, noises) = (noise(ROWS * dims, 1.0, 20), noise(ROWS * dims, 1.0, 21));
         Ok(Box::new(move || {
             let inputs = StepInputs {
                 seen: Observations {
@@ -631,6 +646,18 @@ fn policies() -> Vec<Problem> {
         "output_features": {"action": {"type": "ACTION", "shape": [2]}},
         "hidden_dim": 10, "time_features": {"kind": "harmonics", "dim": 4}, "dropout": 0.2
     });
+    let watching = json!({
+        "type": "flowmatching", "chunk_size": TOKENS,
+        "input_features": {
+            "observation.images.left": {"type": "VISUAL", "shape": [3, 4, 6]},
+            "observation.images.right": {"type": "VISUAL", "shape": [3, 9, 5]},
+            "observation.state": {"type": "STATE", "shape": [2]}
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+        "max_state_dim": 3, "max_action_dim": 3, "image_size": [4, 6], "vision_backbone": "vit",
+        "vit_patch_size": 2, "vit_embed_dim": 8, "vit_heads": 1, "vit_layers": 2, "vit_mlp_dim": 10,
+        "hidden_dim": 8, "denoiser_layers": 1, "denoiser_heads": 1, "dropout": 0.3, "action_pos_embed": true
+    });
     let residual =
         json!({"layout": "residual", "num_layers": 2, "time_features": {"kind": "sinusoid", "dim": 10}});
     let with = |base: &serde_json::Value, changes: serde_json::Value| {
@@ -656,6 +683,12 @@ fn policies() -> Vec<Problem> {
             "policy in two passes",
             &with(&seeing, json!({"objective": "mip", "action_pos_embed": true})),
             false,
+        ),
+        policy("policy that watches", &watching, false),
+        policy(
+            "policy that watches, all counted, a time a slot",
+            &with(&watching, json!({"loss_reduction": "zeroed", "action_pos_embed": false})),
+            true,
         ),
         policy("state policy", &with(&feeling, json!({"n_obs_steps": 2})), false),
         policy(
