@@ -182,13 +182,11 @@ fn a_policy_of_two_cameras_is_sampled_evaluated_and_used() {
         "--episodes",
         "3",
         "--json",
-        "--horizon",
-        "12",
     ]);
     let report: Value = serde_json::from_str(&told).expect("one object");
     assert_eq!((&report["env"], &report["episodes"]), (&json!("pursuit-cameras"), &json!(3)));
     assert!(report["metrics"]["completed"]["mean"].is_number(), "{report}");
-    assert!(report["metrics"]["steps_to_capture"]["mean"].as_f64().is_some_and(|steps| steps <= 12.0));
+    assert!(report["metrics"]["steps_to_capture"]["mean"].as_f64().is_some_and(|steps| steps <= 100.0));
 
     // From Rust: cameras in the configuration's order, which is the recording's.
     let pretrained = resolve_policy(text(&DESK.run)).expect("a run");

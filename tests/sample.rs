@@ -161,7 +161,7 @@ fn what_is_written_can_be_read_and_its_noise_gives_it_again() {
     sample(&["--out", &text, "--plot", &plot]);
     let file = Tensors::parse(&fs::read(&tensors).expect("written"), "chunk").expect("whole");
     let (actions, answer) =
-        (file.get("actions").expect("there"), file.get("actions_normalized").expect("there"));
+        (file.read("actions").expect("there"), file.read("actions_normalized").expect("there"));
     assert!(actions.shape.len() == 3 && actions.shape[0] == 1 && actions.shape == answer.shape);
     assert!(actions.values.iter().all(|v| v.abs() <= 5.0), "inside the bounds");
     let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();

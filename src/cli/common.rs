@@ -1,9 +1,10 @@
 //! What subcommands share: spellings of flags, the choice of a device, notes on stderr.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::data::Places;
 use crate::graph::{Device, Program};
 use crate::{Error, Result};
 
@@ -53,6 +54,16 @@ impl DeviceArgs {
 /// A line for a person; results go to stdout, everything else goes here.
 pub fn note(line: impl AsRef<str>) {
     eprintln!("{}", line.as_ref());
+}
+
+/// The folder of a data set that is named as on the Hub; a line says where it is.
+///
+/// # Errors
+/// If it is neither on this machine nor on the Hub.
+pub fn dataset_folder(repo_id: &str) -> Result<PathBuf> {
+    let folder = Places::from_env()?.locate(repo_id, &mut |line| note(line))?;
+    note(format!("data set {repo_id}: {}", folder.display()));
+    Ok(folder)
 }
 
 /// Writes a file that was asked for, and says so.

@@ -96,12 +96,12 @@ fn dataset(dataset: &Overview) -> Shown {
 fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     let config = pretrained.config.to_json();
     let kind = config["type"].as_str().unwrap_or_default().to_owned();
-    let parameters: usize = pretrained.tensors.iter().map(|(_, tensor)| tensor.values.len()).sum();
+    let parameters: usize = pretrained.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let count = pretrained.tensors.iter().count();
     let mut text = format!("checkpoint {path}\n{kind}, {parameters} parameters in {count} tensors\n");
     text += &format!("config.json\n{config:#}\ntensors\n");
-    let rows = pretrained.tensors.iter().map(|(name, tensor)| {
-        [format!("  {name}"), format!("{:?}", tensor.shape), tensor.values.len().to_string()]
+    let rows = pretrained.tensors.iter().map(|(name, shape)| {
+        [format!("  {name}"), format!("{shape:?}"), shape.iter().product::<usize>().to_string()]
     });
     text += &table(&rows.collect::<Vec<_>>());
     let statistics: Vec<Statistic> = (pretrained.stats.views())
@@ -115,7 +115,7 @@ fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     notes.extend(pretrained.check_against(&Network::new(&pretrained.config).1).err().map(|e| e.to_string()));
     notes.extend(pretrained.normalizer().err().map(|e| e.to_string()));
     let tensors: Map<_, _> =
-        pretrained.tensors.iter().map(|(name, tensor)| (name.to_owned(), json!(tensor.shape))).collect();
+        pretrained.tensors.iter().map(|(name, shape)| (name.to_owned(), json!(shape))).collect();
     let json = json!({
         "kind": "checkpoint", "path": path, "type": kind, "parameters": parameters, "config": config,
         "tensors": tensors, "statistics": statistics_json(&statistics),

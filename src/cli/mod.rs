@@ -6,6 +6,7 @@ mod config_file;
 mod devices;
 mod doctor;
 mod eval;
+mod import;
 mod inspect;
 mod recording;
 mod sample;
@@ -50,6 +51,9 @@ enum Command {
     Devices(devices::Args),
     /// Show what is in a checkpoint or a data set
     Inspect(inspect::Args),
+    /// Bring other people's weights or recordings into this program's formats
+    #[command(subcommand)]
+    Import(import::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -98,5 +102,6 @@ fn run(command: Command) -> Result<()> {
         Command::Doctor(args) => doctor::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Import(args) => import::run(args),
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::common::{DeviceArgs, note, write_file};
+use super::common::{DeviceArgs, dataset_folder, note, write_file};
 use crate::data::{Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
@@ -57,6 +57,10 @@ pub struct Args {
     /// is not there]
     #[arg(long, value_name = "DIR")]
     dataset_root: Vec<PathBuf>,
+    /// Data set owner/name, in LeRobot's local cache or on the Hub; may be given several times. Where --dataset-root
+    /// is given as well, the data set is there
+    #[arg(long, value_name = "OWNER/NAME")]
+    dataset_repo_id: Vec<String>,
     /// Run folder [default: outputs/train/PRESET, or the next free name]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
@@ -79,8 +83,12 @@ pub struct Args {
 ///
 /// # Errors
 /// If a setting, the configuration or the data set is of no use, or the work fails.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
     args.check()?;
+    if args.dataset_root.is_empty() {
+        let roots = args.dataset_repo_id.iter().map(|repo_id| dataset_folder(repo_id));
+        args.dataset_root = roots.collect::<Result<_>>()?;
+    }
     if let Some(numbers) = &args.learning_curve {
         return curve::run(&args, numbers);
     }

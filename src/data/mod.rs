@@ -19,10 +19,16 @@ mod describe;
 #[cfg(feature = "data")]
 mod episodes;
 mod features;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "data")]
+mod import;
 #[cfg(feature = "data")]
 mod info;
 #[cfg(feature = "data")]
 mod loader;
+#[cfg(feature = "data")]
+mod locate;
 #[cfg(feature = "data")]
 mod overview;
 #[cfg(feature = "data")]
@@ -44,8 +50,10 @@ pub use {
     cache::{ImageCache, MAX_CACHE_BYTES},
     dataset::Dataset,
     episodes::Episode,
+    import::{ImportOptions, import_episodes},
     info::Info,
     loader::{Batch, Loader, check_width},
+    locate::{Places, locate},
     overview::Overview,
     split::{Sampler, Split, split_episodes},
     window::{Padding, Windows},

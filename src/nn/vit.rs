@@ -35,7 +35,7 @@ impl VitSizes {
 }
 
 /// What ImageNet's pictures in [0, 1] have as mean and deviation, red, green, blue.
-const IMAGENET: ChannelScale = ChannelScale { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+pub const IMAGENET: ChannelScale = ChannelScale { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 /// Amplitude of the first positions: as large as what patches say of pictures whose pixels have a deviation of 1.
 const POSITIONS: f64 = std::f64::consts::SQRT_2;
 /// torchvision's.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::tensors::{Tensors, param_views};
 use super::{Config, Folder, FolderWriter, Normalizer, Stats, processor};
-use crate::graph::Params;
+use crate::graph::{Param, Params};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -90,16 +90,12 @@ impl Pretrained {
     }
 
     fn read(source: &Source<'_>) -> Result<Self> {
-        let required = |name: &str| {
-            let missing = || Error::input(format!("{} is missing: a policy needs it", source.place(name)));
-            source.read(name)?.ok_or_else(missing)
-        };
-        let config = required(CONFIG)?;
+        let config = source.read(CONFIG)?.ok_or_else(|| source.missing(CONFIG))?;
         let config = std::str::from_utf8(&config)
             .map_err(|e| Error::input(format!("{} is no text: {e}", source.place(CONFIG))))?;
         // Errors of a configuration begin with its file's name.
         let config = Config::parse(config).map_err(|e| e.at(source.place("").trim_end_matches('/')))?;
-        let tensors = Tensors::parse(&required(MODEL)?, source.place(MODEL))?;
+        let tensors = source.tensors(MODEL)?;
         let train_config = source.read(TRAIN_CONFIG)?.map(|bytes| serde_json::from_slice(&bytes)).transpose();
         let train_config = train_config
             .map_err(|e| Error::input(format!("{} is no JSON: {e}", source.place(TRAIN_CONFIG))))?;
@@ -113,6 +109,18 @@ impl Pretrained {
     /// Names the file and the first tensor that is missing, of another shape, or not a parameter.
     pub fn check_against(&self, params: &Params) -> Result<()> {
         self.tensors.check_params(params)
+    }
+
+    /// Takes the weights out one after the other, in the order of `params`, without ever holding two of them.
+    ///
+    /// # Errors
+    /// As [`Self::weights`], or `each`'s own.
+    pub fn each_weight(&mut self, params: &Params, mut each: impl FnMut(&Param, &[f32])) -> Result<()> {
+        self.check_against(params)?;
+        for (_, param) in params.iter() {
+            each(param, &self.tensors.take(&param.name, &param.shape)?);
+        }
+        Ok(())
     }
 
     /// Takes the weights out, in the order of `params`.
@@ -150,6 +158,23 @@ impl Source<'_> {
         match self {
             Self::Folder(folder) => folder.place(name),
             Self::Memory { place, .. } => format!("{place}/{name}"),
+        }
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::input(format!("{} is missing: a policy needs it", self.place(name)))
+    }
+
+    /// A safetensors file.
+    fn tensors(&self, name: &str) -> Result<Tensors> {
+        match self {
+            Self::Folder(folder) => {
+                let file = folder.open_file(name)?.ok_or_else(|| self.missing(name))?;
+                Tensors::of_file(file, self.place(name))
+            }
+            Self::Memory { .. } => {
+                Tensors::parse(&self.read(name)?.ok_or_else(|| self.missing(name))?, self.place(name))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -199,6 +199,19 @@ impl Folder {
     /// # Errors
     /// If it cannot be read, or is not the file the manifest lists.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(e) => Err(Error::input(format!("cannot read {}: {e}", self.place(name)))),
+        }
+    }
+
+    /// The same file open, at its first byte.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<File>> {
         let place = self.place(name);
         if !is_below(name) {
             return Err(Error::input(format!("{place} is no path below its folder")));
@@ -210,25 +223,29 @@ impl Folder {
                  checkpoint, or delete {MANIFEST} to load it as it is"
             )))
         };
-        let bytes = match fs::read(self.path.join(name)) {
-            Ok(bytes) => bytes,
+        let cannot = |e: io::Error| Error::input(format!("cannot read {place}: {e}"));
+        let mut file = match File::open(self.path.join(name)) {
+            Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return match listed {
                     Some(_) => damaged(format!("is missing, but {MANIFEST} lists it")),
                     None => Ok(None),
                 };
             }
-            Err(e) => return Err(Error::input(format!("cannot read {place}: {e}"))),
+            Err(e) => return Err(cannot(e)),
         };
-        match listed {
-            Some(listed) if listed.bytes != bytes.len() as u64 => {
-                damaged(format!("has {} bytes where {MANIFEST} lists {}", bytes.len(), listed.bytes))
-            }
-            Some(listed) if listed.sha256 != sha256(&bytes) => {
-                damaged(format!("does not have the sha256 that {MANIFEST} lists"))
-            }
-            _ => Ok(Some(bytes)),
+        let Some(listed) = listed else { return Ok(Some(file)) };
+        let size = file.metadata().map_err(cannot)?.len();
+        if listed.bytes != size {
+            return damaged(format!("has {size} bytes where {MANIFEST} lists {}", listed.bytes));
         }
+        // A file can be as large as the memory: it is hashed on its way past.
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut hash).and_then(|_| file.rewind()).map_err(cannot)?;
+        if listed.sha256 != hex(&hash.finalize()) {
+            return damaged(format!("does not have the sha256 that {MANIFEST} lists"));
+        }
+        Ok(Some(file))
     }
 
     /// A safetensors file that must be there.
@@ -236,7 +253,9 @@ impl Folder {
     /// # Errors
     /// If it is missing, damaged, or holds a tensor of another type.
     pub fn tensors(&self, name: &str) -> Result<Tensors> {
-        Tensors::parse(&self.required(name)?, self.place(name))
+        let file = self.open_file(name)?;
+        let file = file.ok_or_else(|| Error::input(format!("{} is missing", self.place(name))))?;
+        Tensors::of_file(file, self.place(name))
     }
 
     /// A JSON file that must be there.
@@ -259,7 +278,7 @@ impl Folder {
 /// Names the first file that is missing or was changed.
 pub fn verify(path: &Path) -> Result<bool> {
     let folder = Folder::open(path)?;
-    folder.listed.iter().try_for_each(|listed| folder.read(&listed.file).map(|_| ()))?;
+    folder.listed.iter().try_for_each(|listed| folder.open_file(&listed.file).map(|_| ()))?;
     Ok(!folder.listed.is_empty())
 }
 
@@ -332,7 +351,11 @@ fn is_below(path: &str) -> bool {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

@@ -1,6 +1,7 @@
 //! Policies: configurations, networks, normalisation, chunks and queues, checkpoints.
 
 mod acting;
+pub mod backbone;
 mod builtin;
 mod checkpoint;
 mod config;
@@ -21,10 +22,12 @@ mod queue;
 pub mod run_dir;
 mod sampler;
 mod stats;
+mod tensor_file;
 pub mod tensors;
 mod velocity_mlp;
 
 pub use acting::Noise;
+pub use backbone::{Backbone, BackboneSizes};
 pub use builtin::{BUILT_IN, resolve_policy};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
@@ -43,4 +46,5 @@ pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use sampler::{Evaluator, Sampler, SamplerShape, sampling_graph};
 pub use stats::Stats;
+pub use tensor_file::TensorFile;
 pub use tensors::{NamedView, Tensor, Tensors};

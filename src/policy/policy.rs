@@ -91,12 +91,11 @@ impl Policy {
     /// If its weights do not fit its configuration, statistics are missing, or the device lacks memory.
     pub fn from_parts(mut pretrained: Pretrained, device: &Device) -> Result<Self> {
         let (network, params) = Network::new(&pretrained.config);
-        let weights = pretrained.weights(&params)?;
+        pretrained.check_against(&params)?;
         let normalizer = pretrained.normalizer()?;
-        let bank = Bank::new(device, &Arc::new(params), &[Set::Weights])?;
-        for ((_, param), values) in bank.params().iter().zip(&weights) {
-            bank.write(Set::Weights, &param.name, values);
-        }
+        let params = Arc::new(params);
+        let bank = Bank::new(device, &params, &[Set::Weights])?;
+        pretrained.each_weight(&params, |param, values| bank.write(Set::Weights, &param.name, values))?;
         Ok(Self::new(pretrained.config, network, bank, normalizer))
     }
 

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub struct Preset {
     /// Its name. Those that end in `-seed` are as published, mistakes included.
     pub name: &'static str,
-    /// The environment it is for. None for seed 004's sizes, which take the features of any data set of vectors.
+    /// The environment it is for. None for seed 001's and seed 004's sizes, which take the features of any data set.
     pub env: Option<&'static str>,
     text: &'static str,
 }
@@ -30,6 +30,8 @@ pub const PRESETS: &[Preset] = &[
     preset!("pursuit-two", Some("pursuit-two")),
     preset!("pursuit-cameras", Some("pursuit-cameras")),
     preset!("command", Some("command")),
+    preset!("flowmatching", None),
+    preset!("flowmatching-seed", None),
     preset!("recommended", None),
     preset!("fast", None),
     preset!("quality", None),

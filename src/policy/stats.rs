@@ -126,7 +126,9 @@ impl Stats {
     /// If the file is damaged, or a name is not `<feature>.<statistic>`.
     pub fn from_safetensors(bytes: &[u8], place: impl Into<String>) -> Result<Self> {
         let mut stats = Self::new(place);
-        for (name, tensor) in Tensors::parse(bytes, &stats.place)?.iter() {
+        let tensors = Tensors::parse(bytes, &stats.place)?;
+        for (name, _) in tensors.iter() {
+            let tensor = tensors.read(name)?;
             let Some((key, stat)) = name.rsplit_once('.') else {
                 return Err(stats.wrong(format!("tensor `{name}` is not named <feature>.<statistic>")));
             };

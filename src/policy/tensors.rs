@@ -1,9 +1,14 @@
-//! Named tensors in safetensors files: written as f32, read from f32, f16 or bf16.
+//! Named tensors in safetensors files: written as f32, read from f32, f16 or bf16, one at a time: a file as large as the
+//! memory can be loaded.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use half::{bf16, f16};
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::graph::{Param, Params};
@@ -18,12 +23,33 @@ pub struct Tensor {
     pub values: Vec<f32>,
 }
 
-/// The tensors of one file, by name.
-#[derive(Debug, Clone, PartialEq)]
+/// The tensors of one file, by name; their values are read when they are asked for.
+#[derive(Debug, Clone)]
 pub struct Tensors {
     place: String,
-    map: BTreeMap<String, Tensor>,
+    source: Arc<Source>,
+    map: BTreeMap<String, Entry>,
 }
+
+/// A tensor in a file.
+#[derive(Debug, Clone)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its first byte in the file, and how many it has.
+    start: u64,
+    len: usize,
+}
+
+/// Where bytes are.
+#[derive(Debug)]
+enum Source {
+    Memory(Vec<u8>),
+    File(Mutex<File>),
+}
+
+/// A header is no larger: the format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// A tensor to be written: name, shape, values.
 pub type NamedView<'a> = (String, &'a [usize], &'a [f32]);
@@ -92,41 +118,84 @@ pub fn param_views<'a>(
 }
 
 impl Tensors {
-    /// Reads a safetensors file's bytes; `place` (its path) opens every error.
+    /// Takes a safetensors file's bytes; `place` (its path) opens every error.
     ///
     /// # Errors
     /// If the bytes are no whole safetensors file, or a tensor is neither f32, f16 nor bf16.
     pub fn parse(bytes: &[u8], place: impl Into<String>) -> Result<Self> {
         let place = place.into();
-        let file = SafeTensors::deserialize(bytes).map_err(|e| {
-            Error::input(format!("{place} is damaged or no safetensors file ({e}): fetch or save it again"))
-        })?;
-        let mut map = BTreeMap::new();
-        for (name, view) in file.iter() {
-            let data = view.data();
-            let values = match view.dtype() {
-                Dtype::F32 => widen(data, f32::from_le_bytes),
-                Dtype::F16 => widen(data, |raw| f16::from_le_bytes(raw).to_f32()),
-                Dtype::BF16 => widen(data, |raw| bf16::from_le_bytes(raw).to_f32()),
-                other => {
-                    return Err(Error::input(format!(
-                        "{place}: tensor `{name}` is {other:?}: save it as F32, F16 or BF16"
-                    )));
-                }
-            };
-            map.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
+        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&place, &e))?;
+        Self::new(&metadata, header, Source::Memory(bytes.to_vec()), place)
+    }
+
+    /// Takes an open safetensors file; `place` (its path) opens every error.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if the file cannot be read.
+    pub fn of_file(mut file: File, place: impl Into<String>) -> Result<Self> {
+        let place = place.into();
+        let unreadable = |e: std::io::Error| damaged(&place, &e);
+        let size = file.metadata().map_err(unreadable)?.len();
+        let mut length = [0; 8];
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut length)).map_err(unreadable)?;
+        let header = u64::from_le_bytes(length);
+        if header > MAX_HEADER || header > size {
+            return Err(damaged(&place, &format!("its header would have {header} bytes")));
         }
-        Ok(Self { place, map })
+        let mut text = vec![0; header as usize];
+        file.read_exact(&mut text).map_err(unreadable)?;
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| damaged(&place, &e))?;
+        if metadata.data_len() as u128 + u128::from(header) + 8 != u128::from(size) {
+            return Err(damaged(&place, &"it is longer or shorter than its header says"));
+        }
+        Self::new(&metadata, header as usize, Source::File(Mutex::new(file)), place)
     }
 
-    /// The tensor of that name.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.map.get(name)
+    fn new(metadata: &Metadata, header: usize, source: Source, place: String) -> Result<Self> {
+        let mut map = BTreeMap::new();
+        for (name, info) in metadata.tensors() {
+            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return Err(Error::input(format!(
+                    "{place}: tensor `{name}` is {:?}: save it as F32, F16 or BF16",
+                    info.dtype
+                )));
+            }
+            let (start, end) = info.data_offsets;
+            let (start, len) = ((8 + header + start) as u64, end - start);
+            map.insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), start, len });
+        }
+        Ok(Self { place, source: Arc::new(source), map })
     }
 
-    /// All tensors, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.map.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    /// All tensors' names and shapes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.map.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
+    }
+
+    /// A tensor, whatever its values.
+    ///
+    /// # Errors
+    /// If it is missing or cannot be read.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        let entry = self.map.get(name).ok_or_else(|| self.wrong(format!("tensor `{name}` is missing")))?;
+        let mut raw = Vec::new();
+        let bytes: &[u8] = match &*self.source {
+            Source::Memory(bytes) => &bytes[entry.start as usize..][..entry.len],
+            Source::File(file) => {
+                raw.resize(entry.len, 0);
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(entry.start))
+                    .and_then(|_| file.read_exact(&mut raw))
+                    .map_err(|e| damaged(&self.place, &e))?;
+                &raw
+            }
+        };
+        let values = match entry.dtype {
+            Dtype::F16 => widen(bytes, |raw| f16::from_le_bytes(raw).to_f32()),
+            Dtype::BF16 => widen(bytes, |raw| bf16::from_le_bytes(raw).to_f32()),
+            _ => widen(bytes, f32::from_le_bytes),
+        };
+        Ok(Tensor { shape: entry.shape.clone(), values })
     }
 
     /// Takes a tensor's values out.
@@ -135,7 +204,8 @@ impl Tensors {
     /// If it is missing, of another shape, or holds a value that is not finite.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.check(name, shape)?;
-        let values = self.map.remove(name).map(|tensor| tensor.values).unwrap_or_default();
+        let values = self.read(name)?.values;
+        self.map.remove(name);
         match values.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(self.wrong(format!("tensor `{name}` holds {} at element {at}", values[at]))),
             None => Ok(values),
@@ -188,12 +258,18 @@ impl Tensors {
     }
 }
 
+fn damaged(place: &str, cause: &dyn std::fmt::Display) -> Error {
+    Error::input(format!("{place} is damaged or no safetensors file ({cause}): fetch or save it again"))
+}
+
 fn widen<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     data.as_chunks().0.iter().map(|&raw| value(raw)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::graph::Init;
 
@@ -237,7 +313,7 @@ mod tests {
             [(Dtype::F16, f16::from_f32(1.5).to_le_bytes()), (Dtype::BF16, bf16::from_f32(1.5).to_le_bytes())]
         {
             let tensors = Tensors::parse(&write(dtype, &data), "x").expect("widened");
-            assert_eq!(tensors.get("w").expect("there").values, [1.5]);
+            assert_eq!(tensors.read("w").expect("there").values, [1.5]);
         }
         let error = Tensors::parse(&write(Dtype::F64, &[0; 8]), "m.safetensors").expect_err("f64");
         assert_eq!(error.to_string(), "m.safetensors: tensor `w` is F64: save it as F32, F16 or BF16");
@@ -256,13 +332,22 @@ mod tests {
     #[test]
     fn no_truncated_or_flipped_file_panics() {
         let good = file();
+        let on_disk = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(bytes).expect("written");
+            Tensors::of_file(file, "x")
+        };
+        let mut whole = on_disk(&good).expect("whole");
+        assert_eq!(whole.take_params(&params(), "").expect("all there")[1], [7.0]);
         for end in 0..good.len() {
             assert!(Tensors::parse(&good[..end], "x").is_err(), "cut at {end}");
+            assert!(on_disk(&good[..end]).is_err(), "cut at {end}");
         }
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let _ = Tensors::parse(&bad, "x").map(|tensors| tensors.check_params(&params()));
+            let _ = Tensors::parse(&bad, "x").map(|mut tensors| tensors.take_params(&params(), ""));
+            let _ = on_disk(&bad).map(|mut tensors| tensors.take_params(&params(), ""));
         }
     }
 }

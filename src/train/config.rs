@@ -104,6 +104,7 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// The settings that a preset is trained with.
     ///
+    /// Those of `flowmatching` are the published ones, with LeRobot's batch of 8, clipping and an average of the weights.
     /// Those of seeds are as published: Adam at 1e-4 (pursuit) or, for 50 epochs of 78 batches of 256, at 3e-4 (pendulum),
     /// nothing else.
     pub fn of_preset(name: &str) -> Self {
@@ -120,6 +121,16 @@ impl TrainConfig {
         match name {
             "pursuit-seed" => plain,
             "pendulum-seed" => Self { batch_size: 256, steps: 3900, lr: 3e-4, eval_split: 0.0, ..plain },
+            _ if name.starts_with("flowmatching") => Self {
+                batch_size: 8,
+                steps: 30_000,
+                lr: 1e-4,
+                min_lr: 1e-5,
+                warmup_steps: 1000,
+                betas: [0.9, 0.95],
+                weight_decay: 1e-6,
+                ..Self::default()
+            },
             _ if name.starts_with("pursuit") => Self::default(),
             _ => Self { batch_size: 256, steps: 12_000, warmup_steps: 200, log_freq: 500, ..Self::default() },
         }

@@ -9,31 +9,52 @@ use crate::policy::Config;
 use crate::sim::ENVIRONMENT_STATE;
 use crate::{Error, Result};
 
-/// The configuration with the vectors of a data set as its features: all observations that are vectors, and the action.
+/// What an additional camera that no data set has is called, as LeRobot calls it; its pictures would be of this shape.
+const EMPTY_CAMERA: (&str, [usize; 3]) = ("observation.images.empty_camera_", [3, 480, 640]);
+
+/// The configuration with what a data set has as its features: observations that are vectors, cameras where the
+/// network looks at pictures, and the action. `empty_cameras` more are named that are missing here.
 ///
 /// # Errors
-/// If the data set cannot be read, or has no such observation.
-pub fn of_dataset(config: &Config, roots: &[PathBuf]) -> Result<Config> {
+/// If the data set cannot be read, or has no observation for the network.
+pub fn of_dataset(config: &Config, roots: &[PathBuf], empty_cameras: usize) -> Result<Config> {
     let Some(root) = roots.first() else { return Ok(config.clone()) };
     let dataset = Dataset::open(root)?;
+    let sees = config.images().next().is_some();
     let (mut inputs, mut outputs) = (Map::new(), Map::new());
     for feature in dataset.info.features.for_policy() {
-        let kind = if feature.key == ENVIRONMENT_STATE { "ENV" } else { "STATE" };
-        match feature.role {
-            Role::Visual => {}
-            Role::State => drop(inputs.insert(feature.key, json!({"type": kind, "shape": feature.shape}))),
-            Role::Action => {
-                drop(outputs.insert(feature.key, json!({"type": "ACTION", "shape": feature.shape})))
-            }
-        }
+        let vector = if feature.key == ENVIRONMENT_STATE { "ENV" } else { "STATE" };
+        let (map, kind, shape) = match feature.role {
+            Role::Visual if !sees => continue,
+            // What is declared can be wrong; a picture is not.
+            Role::Visual => (&mut inputs, "VISUAL", dataset.image_shape(&feature.key)?.to_vec()),
+            Role::State => (&mut inputs, vector, feature.shape),
+            Role::Action => (&mut outputs, "ACTION", feature.shape),
+        };
+        map.insert(feature.key, json!({"type": kind, "shape": shape}));
     }
     if inputs.is_empty() {
         return Err(Error::input(format!(
-            "{}: no observation is a vector, and this preset sees vectors: use a preset with a camera",
-            root.display()
+            "{}: no observation is {}: use another preset",
+            root.display(),
+            if sees { "a picture or a vector" } else { "a vector, and this preset sees vectors" }
         )));
     }
+    for camera in (0..empty_cameras).filter(|_| sees) {
+        let (name, shape) = EMPTY_CAMERA;
+        inputs.insert(format!("{name}{camera}"), json!({"type": "VISUAL", "shape": shape}));
+    }
     let mut json = config.to_json();
+    // Where a network pads vectors, it has at least room for these.
+    let widths = |map: &Map<String, Value>| -> u64 {
+        let vectors = map.values().filter(|feature| feature["type"] != "VISUAL");
+        vectors.filter_map(|feature| feature["shape"][0].as_u64()).sum()
+    };
+    for (key, width) in [("max_state_dim", widths(&inputs)), ("max_action_dim", widths(&outputs))] {
+        if let Some(room) = json[key].as_u64() {
+            json[key] = json!(room.max(width));
+        }
+    }
     json["input_features"] = Value::Object(inputs);
     json["output_features"] = Value::Object(outputs);
     Config::parse(&json.to_string())

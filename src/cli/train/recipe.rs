@@ -40,7 +40,10 @@ pub struct Recipe {
 
 /// The recipe of a new run, and its folder.
 pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
-    let named = args.preset.as_deref().map(presets::find).transpose()?;
+    // LeRobot's way of asking for a family is enough to ask for its preset.
+    let family = args.policy_type.as_deref().filter(|name| presets::find(name).is_ok());
+    let family = family.filter(|_| args.policy.is_none() && args.reflow_from.is_none());
+    let named = args.preset.as_deref().or(family).map(presets::find).transpose()?;
     let reflow = args.reflow_from.as_ref().map(|from| Reflow::new(from, args.reflow_steps)).transpose()?;
     let from = match &reflow {
         Some(reflow) => Some(reflow.teacher.clone()),
@@ -54,7 +57,9 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
             let own = if preset.env.is_some() {
                 config
             } else {
-                features::of_dataset(&config, &args.dataset_root)?
+                let empty = args.set.iter().find_map(|set| set.strip_prefix("empty_cameras="));
+                let empty = empty.and_then(|count| count.parse().ok()).unwrap_or(0);
+                features::of_dataset(&config, &args.dataset_root, empty)?
             };
             (Some(preset), own)
         }
