@@ -247,10 +247,7 @@ fn the_first_tensor_that_differs_is_named() {
             "`pos_embed` of shape [1, 4] is missing",
         ),
         (&[(weight, &[2, 3])], "`velocity_head.bias` is in the file, but not in the configuration"),
-        (
-            &[(weight, &[3, 2]), (bias, &[2])],
-            "`velocity_head.weight` has shape [2, 3] where the configuration asks for [3, 2]",
-        ),
+        (&[(weight, &[3, 2]), (bias, &[2])], "`velocity_head.weight` has shape [2, 3], expected [3, 2]"),
     ] {
         let error = against(shapes).expect_err(expected);
         says(&error, &[&folder.join("model.safetensors").display().to_string(), expected]);

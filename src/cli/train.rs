@@ -15,7 +15,7 @@ use super::common::{DeviceArgs, dataset_folder, note, write_file};
 use crate::data::{Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
-use crate::policy::{Config, Normalizer, Policy, RunDir, Stats};
+use crate::policy::{Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
@@ -145,7 +145,19 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     // A policy that goes on learning keeps the units it learnt in.
     let stats = match &recipe.stats {
         Some(stats) => stats.clone(),
-        None => bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?,
+        None => {
+            // Those of pictures, where the data set has none, take a while: only if the policy is scaled by them.
+            let names: &[&str] = match recipe.config.normalization_of(FeatureType::Visual) {
+                Normalization::Identity => &[],
+                Normalization::MeanStd => &["mean", "std"],
+                Normalization::MinMax => &["min", "max"],
+                Normalization::Quantiles => &["q01", "q99"],
+            };
+            for (key, _) in recipe.config.images() {
+                dataset.complete_stats(key, names)?;
+            }
+            bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?
+        }
     };
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
     let episodes = dataset.episodes.len();

@@ -23,8 +23,21 @@ pub struct View<'a> {
 ///
 /// # Panics
 /// If a matrix reaches beyond its slice.
-#[allow(unsafe_code)]
 pub fn gemm(
+    [m, k, n]: [usize; 3],
+    a: View<'_>,
+    b: View<'_>,
+    c: &mut [f32],
+    stride: usize,
+    alpha: f32,
+    accumulate: bool,
+) {
+    gemm_by(Threads::One, [m, k, n], a, b, c, stride, alpha, accumulate);
+}
+
+#[allow(unsafe_code)]
+fn gemm_by(
+    threads: Threads,
     [m, k, n]: [usize; 3],
     a: View<'_>,
     b: View<'_>,
@@ -64,10 +77,25 @@ pub fn gemm(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            match threads {
+                Threads::One => gemm::Parallelism::None,
+                Threads::All => gemm::Parallelism::Rayon(0),
+            },
         );
     }
 }
+
+/// Who computes a product; the bits are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// The caller's.
+    One,
+    /// All of the pool, which share out rows and columns.
+    All,
+}
+
+/// A right operand that no second-level cache holds, in elements: every block of rows would fetch it again.
+const LARGE: usize = 128 * 1024;
 
 /// Work that is worth a second thread, in multiply-adds.
 const WORTH_A_THREAD: usize = 200_000;
@@ -75,25 +103,31 @@ const WORTH_A_THREAD: usize = 200_000;
 /// The whole kernel.
 pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
     let [a, b, bias, residual] = [0, 1, 2, 3].map(|i| io.inputs[i].floats());
-    let (m, k, n) = (kernel.m, kernel.k, kernel.n);
+    let (m, k, n, stride) = (kernel.m, kernel.k, kernel.n, kernel.c.stride);
+    let bias = kernel.bias.map(|offset| &bias[offset..offset + n]);
+    let ends = Ends { kernel, bias, residual };
     for entry in 0..kernel.batch {
         let a = of(a, &kernel.a, entry);
         let b = of(b, &kernel.b, entry);
         let c = &mut io.outputs[0][kernel.c.offset + entry * kernel.c.batch_stride..];
-        let stride = kernel.c.stride;
         let c = &mut c[..(m - 1) * stride + n];
         let rows = block_rows(m, k, n);
-        let block = |(at, c): (usize, &mut [f32])| {
-            let first = at * rows;
-            let count = rows.min(m - first);
-            let a = View { data: &a.data[first * a.row..], ..a };
-            block_product(kernel, first, count, a, b, bias, residual, c);
+        let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+            c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c));
         };
-        if m * k * n < WORTH_A_THREAD {
-            c.chunks_mut(rows * stride).enumerate().for_each(block);
-        } else {
-            c.par_chunks_mut(rows * stride).enumerate().for_each(block);
+        if k * n > LARGE && m * k * n >= WORTH_A_THREAD {
+            blocks(c, &|first, c| ends.fill(first, c));
+            gemm_by(Threads::All, [m, k, n], a, b, c, stride, ends.scale(), ends.fills());
+            blocks(c, &|first, c| ends.finish(first, c));
+            continue;
         }
+        let block = |first: usize, c: &mut [f32]| {
+            let a = View { data: &a.data[first * a.row..], ..a };
+            ends.fill(first, c);
+            gemm([rows.min(m - first), k, n], a, b, c, stride, ends.scale(), ends.fills());
+            ends.finish(first, c);
+        };
+        if m * k * n < WORTH_A_THREAD { block(0, c) } else { blocks(c, &block) }
     }
 }
 
@@ -112,60 +146,79 @@ fn block_rows(m: usize, k: usize, n: usize) -> usize {
     cached.min(m.div_ceil(4).next_multiple_of(16)).min(m)
 }
 
-fn block_product(
-    kernel: &Matmul,
-    first: usize,
-    rows: usize,
-    a: View<'_>,
-    b: View<'_>,
-    bias: &[f32],
-    residual: &[f32],
-    c: &mut [f32],
-) {
-    let (k, n, stride) = (kernel.k, kernel.n, kernel.c.stride);
-    let bias = kernel.bias.map(|offset| &bias[offset..offset + n]);
-    let linear = kernel.activation == Activation::None;
-    // What an activation is applied to must not hold the residual yet.
-    let residual_rows = kernel.residual_rows.filter(|_| linear);
-    let scale = if linear { kernel.alpha } else { 1.0 };
-    vectorised(
-        #[inline(always)]
-        || match (bias, residual_rows) {
-            (None, None) => {}
-            (Some(bias), None) => {
-                for row in c.chunks_mut(stride).take(rows) {
-                    for (c, &b) in row[..n].iter_mut().zip(bias) {
-                        *c = scale * b;
-                    }
-                }
-            }
-            (bias, Some(repeat)) => {
-                for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
-                    let residual = &residual[(first + i) % repeat * n..][..n];
-                    match bias {
-                        Some(bias) => {
-                            for ((c, &r), &b) in row[..n].iter_mut().zip(residual).zip(bias) {
-                                *c = r + scale * b;
-                            }
+/// What comes before and after the sums of a product, for a block of C's rows whose first is given.
+struct Ends<'a> {
+    kernel: &'a Matmul,
+    bias: Option<&'a [f32]>,
+    residual: &'a [f32],
+}
+
+impl Ends<'_> {
+    fn linear(&self) -> bool {
+        self.kernel.activation == Activation::None
+    }
+
+    /// What an activation is applied to must not hold the residual yet.
+    fn early_residual(&self) -> Option<usize> {
+        self.kernel.residual_rows.filter(|_| self.linear())
+    }
+
+    /// What the sums are scaled by.
+    fn scale(&self) -> f32 {
+        if self.linear() { self.kernel.alpha } else { 1.0 }
+    }
+
+    /// Whether the sums are added to what C holds.
+    fn fills(&self) -> bool {
+        self.bias.is_some() || self.early_residual().is_some()
+    }
+
+    /// Writes what the sums are added to.
+    fn fill(&self, first: usize, c: &mut [f32]) {
+        let (n, stride, scale) = (self.kernel.n, self.kernel.c.stride, self.scale());
+        vectorised(
+            #[inline(always)]
+            || match (self.bias, self.early_residual()) {
+                (None, None) => {}
+                (Some(bias), None) => {
+                    for row in c.chunks_mut(stride) {
+                        for (c, &b) in row[..n].iter_mut().zip(bias) {
+                            *c = scale * b;
                         }
-                        None => row[..n].copy_from_slice(residual),
                     }
                 }
-            }
-        },
-    );
-    let filled = bias.is_some() || residual_rows.is_some();
-    gemm([rows, k, n], a, b, c, stride, scale, filled);
-    if !linear {
+                (bias, Some(repeat)) => {
+                    for (i, row) in c.chunks_mut(stride).enumerate() {
+                        let residual = &self.residual[(first + i) % repeat * n..][..n];
+                        match bias {
+                            Some(bias) => {
+                                for ((c, &r), &b) in row[..n].iter_mut().zip(residual).zip(bias) {
+                                    *c = r + scale * b;
+                                }
+                            }
+                            None => row[..n].copy_from_slice(residual),
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Applies the activation, and adds what must come after it.
+    fn finish(&self, first: usize, c: &mut [f32]) {
+        if self.linear() {
+            return;
+        }
+        let (n, stride, kernel) = (self.kernel.n, self.kernel.c.stride, self.kernel);
         vectorised(
             #[inline(always)]
             || {
-                for (i, row) in c.chunks_mut(stride).take(rows).enumerate() {
+                for (i, row) in c.chunks_mut(stride).enumerate() {
                     for c in &mut row[..n] {
                         *c = kernel.alpha * activate(kernel.activation, *c);
                     }
                     if let Some(repeat) = kernel.residual_rows {
-                        let residual = &residual[(first + i) % repeat * n..][..n];
+                        let residual = &self.residual[(first + i) % repeat * n..][..n];
                         for (c, &r) in row[..n].iter_mut().zip(residual) {
                             *c += r;
                         }

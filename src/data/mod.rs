@@ -1,4 +1,4 @@
-//! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
+//! LeRobotDataset folders: v3.0 written and read, v2.1 and v2.0 read; windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
 //! decodes every image once, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
@@ -11,6 +11,8 @@ mod cache;
 #[cfg(feature = "data")]
 mod columns;
 #[cfg(feature = "data")]
+mod complete;
+#[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
 mod decode;
@@ -19,12 +21,16 @@ mod describe;
 #[cfg(feature = "data")]
 mod episodes;
 mod features;
+#[cfg(feature = "data")]
+mod footage;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "data")]
 mod import;
 #[cfg(feature = "data")]
 mod info;
+#[cfg(feature = "data")]
+mod legacy;
 #[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
@@ -34,8 +40,12 @@ mod overview;
 #[cfg(feature = "data")]
 mod pictures;
 #[cfg(feature = "data")]
+mod rows;
+#[cfg(feature = "data")]
 mod split;
 mod stats;
+#[cfg(feature = "data")]
+mod survey;
 #[cfg(feature = "data")]
 mod table;
 #[cfg(all(test, feature = "data"))]
@@ -56,6 +66,7 @@ pub use {
     locate::{Places, locate},
     overview::Overview,
     split::{Sampler, Split, split_episodes},
+    survey::{Camera, Survey},
     window::{Padding, Windows},
     writer::DatasetWriter,
 };

@@ -57,7 +57,7 @@ fn what_is_written_is_opened_and_gathered_into_batches() -> Result<()> {
     let dataset = Dataset::open(root.path())?;
     assert_eq!((dataset.len(), info.total_episodes, info.total_tasks), (12, 3, 2));
     assert_eq!(dataset.info, info);
-    assert_eq!(dataset.warnings, [""; 0]);
+    assert_eq!(dataset.warnings.len(), 1, "the second action is always 1: {:?}", dataset.warnings);
     assert_eq!(
         (&dataset.episodes[1].frames, &dataset.episodes[1].tasks),
         (&(5..8), &vec!["push".to_string()])
@@ -134,9 +134,8 @@ fn large_recordings_fill_several_files() -> Result<()> {
 #[test]
 fn bad_datasets_name_the_file_and_what_is_wrong() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage, &[&str]); 11] = [
+    let cases: [(&str, Damage, &[&str]); 10] = [
         ("no info", |r| fs::remove_file(r.join("meta/info.json")).expect("there"), &["info.json"]),
-        ("no stats", |r| fs::remove_file(r.join("meta/stats.json")).expect("there"), &["stats.json"]),
         ("no tasks", |r| fs::remove_file(r.join("meta/tasks.parquet")).expect("there"), &["tasks.parquet"]),
         ("no episodes", |r| fs::remove_dir_all(r.join("meta/episodes")).expect("there"), &["meta/episodes"]),
         ("no data", |r| fs::remove_dir_all(r.join("data")).expect("there"), &["file-000.parquet", "copy"]),
@@ -163,7 +162,7 @@ fn bad_datasets_name_the_file_and_what_is_wrong() {
         (
             "a camera is a video",
             |r| edit_feature(r, "observation.image", |f| f["dtype"] = "video".into()),
-            &["`observation.image`", "not supported yet"],
+            &["file-000.parquet", "`videos/observation.image/"],
         ),
         (
             "frames are missing",
@@ -181,6 +180,74 @@ fn bad_datasets_name_the_file_and_what_is_wrong() {
             assert!(error.to_string().contains(part), "{name}: `{part}` is not in: {error}");
         }
     }
+}
+
+#[test]
+fn statistics_that_are_missing_are_what_was_written() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let written = Dataset::open(root.path())?.stats;
+    let path = root.path().join("meta/stats.json");
+    let text = fs::read_to_string(&path).expect("reads");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("parses");
+    for name in ["q01", "q10", "q50", "q90", "q99"] {
+        json["action"].as_object_mut().expect("a map").remove(name);
+    }
+    fs::write(&path, json.to_string()).expect("writes");
+    let older = Dataset::open(root.path())?;
+    fs::remove_file(&path).expect("there");
+    let mut bare = Dataset::open(root.path())?;
+    assert!(bare.stats.get("observation.image", "mean").is_err(), "pictures are decoded only when asked");
+    bare.complete_stats("observation.image", &["mean", "std"])?;
+    for key in ["observation.image", "observation.state", "action", "stage", "next.done", "task_index"] {
+        for name in describe::NAMES {
+            let expected = written.get(key, name)?;
+            assert_eq!(bare.stats.get(key, name)?, expected, "{key}, {name}");
+            assert_eq!(older.stats.get(key, name)?, expected, "{key}, {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dimension_that_never_changes_is_named_and_has_no_spread() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let path = root.path().join("meta/stats.json");
+    let text = fs::read_to_string(&path).expect("reads");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("parses");
+    // What a sum of squares in single precision leaves of a spread of 0 and a mean of 1.
+    json["action"]["std"][1] = 3e-4.into();
+    json["action"]["mean"][1] = 0.9999.into();
+    fs::write(&path, json.to_string()).expect("writes");
+    let dataset = Dataset::open(root.path())?;
+    assert_eq!(
+        (dataset.stats.get("action", "std")?.values[1], dataset.stats.get("action", "mean")?.values[1]),
+        (0.0, 1.0)
+    );
+    assert!(
+        dataset.warnings[0].contains("`action` never changes in dimension 1 (1)"),
+        "{:?}",
+        dataset.warnings
+    );
+    Ok(())
+}
+
+#[test]
+fn pictures_left_in_their_files_are_the_same() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let left = Dataset::read(Overview::read(root.path())?, 0)?;
+    let mut twice = Dataset::read(Overview::read(root.path())?, u64::MAX)?;
+    twice.append(left)?;
+    for index in (0..24).rev() {
+        assert_eq!(twice.image("observation.image", index)?, frame(index % 12).0, "frame {index}");
+    }
+    fs::remove_dir_all(root.path().join("data")).expect("there");
+    twice.image("observation.image", 11)?;
+    let error = twice.image("observation.image", 12).expect_err("gone").to_string();
+    assert!(error.contains("file-000.parquet") && error.contains("frame 12"), "{error}");
+    Ok(())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use names::{Names, TORCHVISION};
 
-use super::{Tensor, TensorFile};
+use super::{Tensor, Tensors};
 use crate::graph::ops::ChannelScale;
 use crate::nn::{IMAGENET, VitSizes};
 use crate::{Error, Result};
@@ -48,7 +48,7 @@ impl fmt::Display for BackboneSizes {
 /// A file of pretrained weights, checked; values are read when [`Self::tensors`] asks for them.
 #[derive(Debug)]
 pub struct Backbone {
-    file: TensorFile,
+    file: Tensors,
     names: Names,
     prefix: String,
     sizes: BackboneSizes,
@@ -74,7 +74,7 @@ impl Backbone {
     /// If it is no vision transformer under known names, or names the first tensor that is missing, of another shape
     /// or type, or unexpected. A head or a pooler is left out silently.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let file = TensorFile::open(path.as_ref())?;
+        let file = Tensors::open(path.as_ref())?;
         let (names, prefix) = Names::find(&file)?;
         let wrong = |what: String| Error::input(what).at(file.place());
         let shape = |pattern: &str| {
@@ -162,7 +162,7 @@ impl Backbone {
             let mut shape = tensor.shape.clone();
             shape[0] /= tensor.sources.len();
             for source in &tensor.sources {
-                let read = self.file.read(source, &shape)?.values;
+                let read = self.file.read(source, &shape)?;
                 if tensor.sources.len() == 1 { values = read } else { values.extend(read) }
             }
             map.insert(tensor.name, Tensor { shape: tensor.shape, values });
@@ -233,7 +233,7 @@ impl Backbone {
             )));
         }
         // A damaged name can claim any number of layers; the first that is missing ends the search.
-        if self.sizes.layers > self.file.names().count() {
+        if self.sizes.layers > self.file.iter().count() {
             return Err(self.wrong(format!("it names {} layers and has fewer tensors", self.sizes.layers)));
         }
         let wanted = self.wanted();
@@ -245,7 +245,7 @@ impl Backbone {
         let known: BTreeSet<&str> =
             wanted.iter().flat_map(|wanted| &wanted.sources).map(String::as_str).collect();
         let ignored = |name: &str| self.names.ignored.iter().any(|start| name.starts_with(start));
-        let extra = self.file.names().find(|name| {
+        let extra = self.file.iter().map(|(name, _)| name).find(|name| {
             name.strip_prefix(&self.prefix).is_some_and(|rest| !known.contains(name) && !ignored(rest))
         });
         match extra {

@@ -22,7 +22,6 @@ mod queue;
 pub mod run_dir;
 mod sampler;
 mod stats;
-mod tensor_file;
 pub mod tensors;
 mod velocity_mlp;
 
@@ -46,5 +45,4 @@ pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use sampler::{Evaluator, Sampler, SamplerShape, sampling_graph};
 pub use stats::Stats;
-pub use tensor_file::TensorFile;
 pub use tensors::{NamedView, Tensor, Tensors};

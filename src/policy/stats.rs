@@ -127,12 +127,11 @@ impl Stats {
     pub fn from_safetensors(bytes: &[u8], place: impl Into<String>) -> Result<Self> {
         let mut stats = Self::new(place);
         let tensors = Tensors::parse(bytes, &stats.place)?;
-        for (name, _) in tensors.iter() {
-            let tensor = tensors.read(name)?;
+        for (name, shape) in tensors.iter() {
             let Some((key, stat)) = name.rsplit_once('.') else {
                 return Err(stats.wrong(format!("tensor `{name}` is not named <feature>.<statistic>")));
             };
-            stats.insert(key, stat, &tensor.shape, tensor.values.clone())?;
+            stats.insert(key, stat, shape, tensors.read_any(name, shape)?)?;
         }
         Ok(stats)
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::{bf16, f16};
@@ -121,11 +122,11 @@ impl Tensors {
     /// Takes a safetensors file's bytes; `place` (its path) opens every error.
     ///
     /// # Errors
-    /// If the bytes are no whole safetensors file, or a tensor is neither f32, f16 nor bf16.
+    /// If the bytes are no whole safetensors file.
     pub fn parse(bytes: &[u8], place: impl Into<String>) -> Result<Self> {
         let place = place.into();
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&place, &e))?;
-        Self::new(&metadata, header, Source::Memory(bytes.to_vec()), place)
+        Ok(Self::new(&metadata, header, Source::Memory(bytes.to_vec()), place))
     }
 
     /// Takes an open safetensors file; `place` (its path) opens every error.
@@ -148,23 +149,38 @@ impl Tensors {
         if metadata.data_len() as u128 + u128::from(header) + 8 != u128::from(size) {
             return Err(damaged(&place, &"it is longer or shorter than its header says"));
         }
-        Self::new(&metadata, header as usize, Source::File(Mutex::new(file)), place)
+        Ok(Self::new(&metadata, header as usize, Source::File(Mutex::new(file)), place))
     }
 
-    fn new(metadata: &Metadata, header: usize, source: Source, place: String) -> Result<Self> {
+    fn new(metadata: &Metadata, header: usize, source: Source, place: String) -> Self {
         let mut map = BTreeMap::new();
         for (name, info) in metadata.tensors() {
-            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return Err(Error::input(format!(
-                    "{place}: tensor `{name}` is {:?}: save it as F32, F16 or BF16",
-                    info.dtype
-                )));
-            }
             let (start, end) = info.data_offsets;
             let (start, len) = ((8 + header + start) as u64, end - start);
             map.insert(name, Entry { dtype: info.dtype, shape: info.shape.clone(), start, len });
         }
-        Ok(Self { place, source: Arc::new(source), map })
+        Self { place, source: Arc::new(source), map }
+    }
+
+    /// Opens a safetensors file.
+    ///
+    /// # Errors
+    /// As [`Self::of_file`]; PyTorch's pickles are told how to become one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = path.display().to_string();
+        let unreadable = |e: std::io::Error| Error::input(format!("{place} cannot be read: {e}"));
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut opening = Vec::new();
+        file.by_ref().take(4).read_to_end(&mut opening).map_err(unreadable)?;
+        if opening.starts_with(b"PK\x03\x04") || opening.starts_with(b"\x80\x02") {
+            return Err(Error::input(pickled(&place)));
+        }
+        Self::of_file(file, place)
+    }
+
+    /// The file, for errors.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// All tensors' names and shapes, by name.
@@ -172,12 +188,27 @@ impl Tensors {
         self.map.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
     }
 
-    /// A tensor, whatever its values.
+    /// A tensor's shape.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.map.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// A tensor's values.
     ///
     /// # Errors
-    /// If it is missing or cannot be read.
-    pub fn read(&self, name: &str) -> Result<Tensor> {
-        let entry = self.map.get(name).ok_or_else(|| self.wrong(format!("tensor `{name}` is missing")))?;
+    /// If it is missing, of another shape or type, holds a value that is not finite, or cannot be read.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.read_any(name, shape)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.wrong(format!("tensor `{name}` holds {} at element {at}", values[at]))),
+            None => Ok(values),
+        }
+    }
+
+    /// A tensor's values, finite or not.
+    pub(super) fn read_any(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.check(name, shape)?;
+        let entry = &self.map[name];
         let mut raw = Vec::new();
         let bytes: &[u8] = match &*self.source {
             Source::Memory(bytes) => &bytes[entry.start as usize..][..entry.len],
@@ -190,26 +221,21 @@ impl Tensors {
                 &raw
             }
         };
-        let values = match entry.dtype {
+        Ok(match entry.dtype {
             Dtype::F16 => widen(bytes, |raw| f16::from_le_bytes(raw).to_f32()),
             Dtype::BF16 => widen(bytes, |raw| bf16::from_le_bytes(raw).to_f32()),
             _ => widen(bytes, f32::from_le_bytes),
-        };
-        Ok(Tensor { shape: entry.shape.clone(), values })
+        })
     }
 
-    /// Takes a tensor's values out.
+    /// Takes a tensor's values out, as [`Self::read`].
     ///
     /// # Errors
-    /// If it is missing, of another shape, or holds a value that is not finite.
+    /// As there.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.check(name, shape)?;
-        let values = self.read(name)?.values;
+        let values = self.read(name, shape)?;
         self.map.remove(name);
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(self.wrong(format!("tensor `{name}` holds {} at element {at}", values[at]))),
-            None => Ok(values),
-        }
+        Ok(values)
     }
 
     /// Takes `<prefix><parameter>` of every parameter out, in the order of `params`.
@@ -238,14 +264,21 @@ impl Tensors {
         extra.map_or(Ok(()), |name| Err(self.extra(name)))
     }
 
-    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
-        match self.map.get(name) {
-            None => Err(self.wrong(format!("tensor `{name}` of shape {shape:?} is missing"))),
-            Some(tensor) if tensor.shape != shape => Err(self.wrong(format!(
-                "tensor `{name}` has shape {:?} where the configuration asks for {shape:?}",
-                tensor.shape
-            ))),
-            Some(_) => Ok(()),
+    /// Checks a tensor's shape and type without reading it.
+    ///
+    /// # Errors
+    /// If it is missing, of another shape, or neither f32, f16 nor bf16.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let entry = self.map.get(name);
+        let entry =
+            entry.ok_or_else(|| self.wrong(format!("tensor `{name}` of shape {shape:?} is missing")))?;
+        if entry.shape != shape {
+            let found = &entry.shape;
+            return Err(self.wrong(format!("tensor `{name}` has shape {found:?}, expected {shape:?}")));
+        }
+        match entry.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            other => Err(self.wrong(format!("tensor `{name}` is {other:?}: save it as F32, F16 or BF16"))),
         }
     }
 
@@ -260,6 +293,18 @@ impl Tensors {
 
 fn damaged(place: &str, cause: &dyn std::fmt::Display) -> Error {
     Error::input(format!("{place} is damaged or no safetensors file ({cause}): fetch or save it again"))
+}
+
+/// What to do with a pickle, which only Python can read, and only by running what is in it.
+fn pickled(place: &str) -> String {
+    let stem = Path::new(place).with_extension("safetensors");
+    format!(
+        "{place} is a PyTorch pickle; save its tensors as safetensors first, with three lines of Python:\n  \
+         import torch, safetensors.torch\n  \
+         weights = torch.load({place:?}, map_location=\"cpu\", weights_only=True)\n  \
+         safetensors.torch.save_file({{k: v.contiguous() for k, v in weights.items()}}, {:?})",
+        stem.display().to_string()
+    )
 }
 
 fn widen<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
@@ -312,10 +357,11 @@ mod tests {
         for (dtype, data) in
             [(Dtype::F16, f16::from_f32(1.5).to_le_bytes()), (Dtype::BF16, bf16::from_f32(1.5).to_le_bytes())]
         {
-            let tensors = Tensors::parse(&write(dtype, &data), "x").expect("widened");
-            assert_eq!(tensors.read("w").expect("there").values, [1.5]);
+            let tensors = Tensors::parse(&write(dtype, &data), "x").expect("whole");
+            assert_eq!(tensors.read("w", &[1]).expect("widened"), [1.5]);
         }
-        let error = Tensors::parse(&write(Dtype::F64, &[0; 8]), "m.safetensors").expect_err("f64");
+        let tensors = Tensors::parse(&write(Dtype::F64, &[0; 8]), "m.safetensors").expect("whole");
+        let error = tensors.read("w", &[1]).expect_err("f64");
         assert_eq!(error.to_string(), "m.safetensors: tensor `w` is F64: save it as F32, F16 or BF16");
     }
 

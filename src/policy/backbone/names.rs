@@ -1,6 +1,6 @@
 //! What three libraries call the tensors of one vision transformer.
 
-use crate::policy::TensorFile;
+use crate::policy::Tensors;
 use crate::{Error, Result};
 
 /// One library's names. In a name, `*` stands for `weight` and `bias`, `#` for a layer's number, and `?` for `query`,
@@ -91,11 +91,11 @@ impl Names {
     ///
     /// # Errors
     /// If it uses none of them.
-    pub fn find(file: &TensorFile) -> Result<(Self, String)> {
+    pub fn find(file: &Tensors) -> Result<(Self, String)> {
         // The longest name first: no library's is the end of another's.
         for names in [HUGGING_FACE, TIMM, TORCHVISION] {
             let key = weight(names.patches);
-            let prefix = file.names().filter_map(|name| name.strip_suffix(key.as_str()));
+            let prefix = file.iter().filter_map(|(name, _)| name.strip_suffix(key.as_str()));
             let Some(prefix) = prefix.into_iter().find(|p| p.is_empty() || p.ends_with('.')) else {
                 continue;
             };
@@ -118,10 +118,10 @@ impl Names {
     }
 
     /// The number of layers: one more than the highest number in a name.
-    pub fn layers(&self, file: &TensorFile, prefix: &str) -> usize {
+    pub fn layers(&self, file: &Tensors, prefix: &str) -> usize {
         let begin = format!("{prefix}{}", self.layer.trim_end_matches("#."));
         let number = |name: &str| name.strip_prefix(&begin)?.split_once('.')?.0.parse::<usize>().ok();
-        file.names().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
+        file.iter().filter_map(|(name, _)| number(name)).max().map_or(0, |last| last.saturating_add(1))
     }
 }
 
