@@ -8,7 +8,7 @@ use crate::data::{DatasetWriter, Dtype, Feature, Features};
 use crate::image::Image;
 use crate::sim::record::{Options, Recorded, Start, record};
 use crate::sim::rollout::Driver;
-use crate::sim::{Environment, Scripted, Spec};
+use crate::sim::{self, Environment, Scripted, Spec};
 use crate::{Error, Result};
 
 /// A part of a recording: so many frames, recorded in one way.
@@ -143,14 +143,17 @@ fn add_part(
     mut part: Part<'_>,
 ) -> Result<Recorded> {
     let spec = environment.spec();
-    let picture = spec.observations.iter().find(|feature| feature.is_image());
+    let (cameras, measured): (Vec<&sim::Feature>, Vec<&sim::Feature>) =
+        spec.observations.iter().partition(|feature| feature.is_image());
     record(environment, &part.options, part.driver.as_mut(), &mut |frame| {
-        let picture = picture.map(|feature| (feature.key, pixels(feature.shape, &frame.observation.image)));
-        let pictures: Vec<(&str, &Image)> = picture.iter().map(|(key, image)| (*key, image)).collect();
+        let shown = cameras
+            .iter()
+            .map(|camera| (camera.key, pixels(camera.shape, frame.observation.picture(camera.key))));
+        let shown: Vec<(&str, Image)> = shown.collect();
+        let pictures: Vec<(&str, &Image)> = shown.iter().map(|(key, image)| (*key, image)).collect();
         let success = [f32::from(frame.success)];
         let mut vectors = vec![(spec.action.key, frame.action), (SUCCESS, success.as_slice())];
-        let measured = spec.observations.iter().filter(|feature| !feature.is_image());
-        vectors.extend(measured.map(|feature| (feature.key, frame.observation.vector(feature.key))));
+        vectors.extend(measured.iter().map(|feature| (feature.key, frame.observation.vector(feature.key))));
         writer.add_frame(&pictures, &vectors, spec.task)?;
         if frame.last { writer.end_episode() } else { Ok(()) }
     })
@@ -313,7 +316,7 @@ mod tests {
         let options = Options { seed: first_seed(3, 0), ..options };
         record::record(&Pursuit::new(0), &options, &mut Scripted::Noop.driver(), &mut |frame| {
             let image = dataset.image("observation.image", frames).expect("a picture");
-            assert_eq!(image.planar(), frame.observation.image);
+            assert_eq!(image.planar(), frame.observation.picture("observation.image"));
             assert_eq!(dataset.vectors("action").expect("there").1[2 * frames..][..2], *frame.action);
             frames += 1;
             Ok(())

@@ -138,20 +138,20 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
     let width = policy.config().action().1;
     let mut observation = Observation::default();
     let states: Vec<String> = policy.config().states().map(|(key, _)| key.to_owned()).collect();
-    let sees = policy.config().images().next().is_some();
-    let (mut frames, mut state) = (Vec::new(), Vec::new());
+    let cameras: Vec<String> = policy.config().images().map(|(key, _)| key.to_owned()).collect();
+    let (mut frames, mut state) = (vec![Vec::new(); cameras.len()], Vec::new());
     Ok(Box::new(move |turns: &[Turn<'_>]| {
         // Episodes of a rollout begin together.
         let step = turns.first().map_or(0, |turn| turn.step);
         if step == 0 {
             policy.reset();
         }
-        frames.clear();
+        frames.iter_mut().for_each(Vec::clear);
         state.clear();
         for turn in turns {
             turn.environment.observe(&mut observation);
-            if sees {
-                frames.extend_from_slice(&observation.image);
+            for (key, frames) in cameras.iter().zip(&mut frames) {
+                frames.extend_from_slice(observation.picture(key));
             }
             states.iter().for_each(|key| state.extend_from_slice(observation.vector(key)));
         }
@@ -159,7 +159,7 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
         let actions = policy.select_action(
             &episodes,
             Observations {
-                images: if sees { vec![Images::Bytes(&frames)] } else { Vec::new() },
+                images: frames.iter().map(|frames| Images::Bytes(frames)).collect(),
                 state: &state,
             },
         );
@@ -168,7 +168,8 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
     }))
 }
 
-/// Checks that an environment shows what a policy sees, and takes what it decides.
+/// Checks that an environment shows what a policy sees, and takes what it decides. What else it shows is ignored, and
+/// cameras that the policy can do without may be missing.
 ///
 /// # Errors
 /// Names the observation, or the widths of the actions.
@@ -176,7 +177,10 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
     };
-    for (key, feature) in &policy.config().input_features {
+    let config = policy.config();
+    let read = config.cameras_to_read(|key| spec.observations.iter().any(|feature| feature.key == key));
+    let cameras = config.images().zip(read).filter_map(|(camera, read)| read.then_some(camera));
+    for (key, feature) in cameras.chain(config.states()) {
         if !shown(key, &feature.shape) {
             let list: Vec<_> =
                 spec.observations.iter().map(|f| format!("`{}` {:?}", f.key, f.shape)).collect();
@@ -188,7 +192,7 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
             )));
         }
     }
-    let (width, wanted) = (policy.config().action().1, spec.low.len());
+    let (width, wanted) = (config.action().1, spec.low.len());
     if width != wanted {
         return Err(Error::input(format!(
             "the policy's actions have {width} components, those of environment `{}` have {wanted}",

@@ -12,7 +12,7 @@ const EPSILON: f64 = 1e-8;
 /// The metrics of an episode of that environment.
 pub fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
     match environment {
-        "pursuit" => Pursuit::of(episode).named(),
+        "pursuit" | "pursuit-cameras" => Pursuit::of(episode).named(),
         "pursuit-two" => pursuit_two(episode),
         "pendulum" => pendulum(episode),
         "pendulum-goal" => pendulum_goal(episode),

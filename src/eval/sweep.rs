@@ -61,7 +61,7 @@ impl Setting {
 /// The metrics that tell most of an environment's episodes: the first one is plotted.
 pub fn headline(environment: &str) -> [&'static str; 2] {
     match environment {
-        "pursuit" | "pursuit-two" => ["steps_to_capture", "completed"],
+        "pursuit" | "pursuit-two" | "pursuit-cameras" => ["steps_to_capture", "completed"],
         "pendulum" => ["return", "upright"],
         "pendulum-goal" => ["return", "on_target"],
         "command" => ["return", "tracking_error"],

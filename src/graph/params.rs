@@ -21,8 +21,8 @@ pub enum Init {
     Normal(f64),
     /// These values.
     Values(Vec<f32>),
-    /// Of a weight [out, ..] declared before: minus the sum of each row, so that an input of ones gives zeros.
-    MinusRowSums(ParamId),
+    /// Of a weight [out, ..] declared before: minus its product with this input, a row's values, which then gives zeros.
+    MinusProduct(ParamId, Vec<f32>),
 }
 
 impl Init {
@@ -179,10 +179,10 @@ impl Params {
             }
             Init::Normal(std) => (0..param.len).map(|_| (std * rng.normal()) as f32).collect(),
             Init::Values(values) => values.clone(),
-            Init::MinusRowSums(weight) => {
-                let columns = self.get(*weight).len / param.len;
+            Init::MinusProduct(weight, input) => {
                 let rows = self.initial(*weight, seed);
-                rows.chunks(columns).map(|row| -row.iter().sum::<f32>()).collect()
+                let product = |row: &[f32]| row.iter().zip(input).map(|(w, x)| w * x).sum::<f32>();
+                rows.chunks(input.len()).map(|row| -product(row)).collect()
             }
         }
     }

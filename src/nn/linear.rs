@@ -17,8 +17,14 @@ pub struct Projection {
 impl Projection {
     /// Declares a layer with PyTorch's default initial values.
     pub fn new(params: &mut Params, name: &str, inputs: usize, outputs: usize) -> Self {
+        Self::spread(params, name, inputs, outputs, 1.0)
+    }
+
+    /// The same, the weight's values spread `factor` times as wide.
+    pub fn spread(params: &mut Params, name: &str, inputs: usize, outputs: usize, factor: f64) -> Self {
+        let weight = Init::fan_in(inputs).scaled(factor);
         Self {
-            weight: params.declare(format!("{name}.weight"), &[outputs, inputs], Init::fan_in(inputs)),
+            weight: params.declare(format!("{name}.weight"), &[outputs, inputs], weight),
             bias: params.declare(format!("{name}.bias"), &[outputs], Init::fan_in(inputs)),
             outputs,
         }

@@ -262,6 +262,18 @@ impl Config {
         self.family.empty_cameras()
     }
 
+    /// Whether each camera is to be read where only some are `shown`: all but as many missing ones as the policy can do
+    /// without.
+    pub fn cameras_to_read(&self, shown: impl Fn(&str) -> bool) -> Vec<bool> {
+        let mut spare = self.empty_cameras();
+        let mut read = |key: &str| {
+            let left_out = !shown(key) && spare > 0;
+            spare -= usize::from(left_out);
+            !left_out
+        };
+        self.images().map(|(key, _)| read(key)).collect()
+    }
+
     /// Values of one chunk's noise: H · N.
     pub fn noise_len(&self) -> usize {
         self.chunk_size * self.network_action_dim()

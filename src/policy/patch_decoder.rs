@@ -16,6 +16,9 @@ use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection, 
 /// Time features: sine on even, cosine on odd dimensions, 10000^(−2i/d).
 const TIME: TimeFeatures = TimeFeatures::Interleaved { max_period: 10_000.0 };
 
+/// Amplitude of the first positions: about as large as what patches of a mostly white picture say.
+const POSITIONS: f64 = 0.5;
+
 /// The network: its parameters' places and its sizes.
 #[derive(Debug, Clone)]
 pub struct PatchDecoder {
@@ -55,7 +58,8 @@ impl PatchDecoder {
         let name = "patch_embed.0";
         let (weight, bias, positions) = if sizes.action_pos_embed {
             let weight = params.declare(format!("{name}.weight"), &shape, Init::fan_in(fan_in).scaled(2.0));
-            (weight, Init::MinusRowSums(weight), Init::Values(grid_positions(grid, d)))
+            let white = Init::MinusProduct(weight, vec![1.0; fan_in]);
+            (weight, white, Init::Values(grid_positions(grid, d, POSITIONS)))
         } else {
             let weight = params.declare(format!("{name}.weight"), &shape, Init::fan_in(fan_in));
             (weight, Init::fan_in(fan_in), Init::Normal(0.02))

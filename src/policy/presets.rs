@@ -28,6 +28,7 @@ pub const PRESETS: &[Preset] = &[
     preset!("pendulum-seed", Some("pendulum")),
     preset!("pendulum-goal", Some("pendulum-goal")),
     preset!("pursuit-two", Some("pursuit-two")),
+    preset!("pursuit-cameras", Some("pursuit-cameras")),
     preset!("command", Some("command")),
     preset!("flowmatching", None),
     preset!("flowmatching-seed", None),

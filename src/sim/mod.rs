@@ -10,6 +10,7 @@ pub mod numpy_random;
 pub mod pendulum;
 pub mod pendulum_goal;
 pub mod pursuit;
+pub mod pursuit_cameras;
 pub mod pursuit_two;
 pub mod record;
 pub mod rollout;
@@ -21,6 +22,7 @@ pub use experts::Scripted;
 pub use pendulum::Pendulum;
 pub use pendulum_goal::PendulumGoal;
 pub use pursuit::Pursuit;
+pub use pursuit_cameras::PursuitCameras;
 pub use pursuit_two::PursuitTwo;
 pub use rollout::{Episode, Turn, rollout};
 
@@ -36,7 +38,8 @@ pub const ENVIRONMENT_STATE: &str = "observation.environment_state";
 /// A named array that an environment gives or takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feature {
-    /// LeRobot's key: `observation.image`, [`STATE`], [`ENVIRONMENT_STATE`] or `action`.
+    /// LeRobot's key: of a camera `observation.image` or `observation.images.NAME`, [`STATE`], [`ENVIRONMENT_STATE`] or
+    /// `action`.
     pub key: &'static str,
     /// `[3, height, width]` for a picture, `[dim]` for a vector.
     pub shape: &'static [usize],
@@ -58,7 +61,7 @@ pub struct Spec {
     pub name: &'static str,
     /// What to do, as a sentence: a dataset's task.
     pub task: &'static str,
-    /// What a policy sees: at most one picture, one [`STATE`] and one [`ENVIRONMENT_STATE`].
+    /// What a policy sees: any number of pictures, at most one [`STATE`] and one [`ENVIRONMENT_STATE`].
     pub observations: &'static [Feature],
     /// What a policy decides.
     pub action: Feature,
@@ -74,11 +77,11 @@ pub struct Spec {
     pub ends: bool,
 }
 
-/// What a policy sees at one step; a buffer to be used again.
+/// What a policy sees at one step; a buffer to be used again with the same environment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observation {
-    /// `observation.image` as planes `[3, height, width]`; empty where the environment has none.
-    pub image: Vec<u8>,
+    /// Every camera's key and its picture as planes `[3, height, width]`.
+    pictures: Vec<(&'static str, Vec<u8>)>,
     /// `observation.state` as `[dim]`; empty where the environment has none.
     pub state: Vec<f32>,
     /// `observation.environment_state` as `[dim]`; empty where the environment has none.
@@ -86,6 +89,20 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The camera's picture of that key as planes `[3, height, width]`; empty for every other key.
+    pub fn picture(&self, key: &str) -> &[u8] {
+        self.pictures.iter().find(|(known, _)| *known == key).map_or(&[], |(_, planes)| planes)
+    }
+
+    /// The buffer of that camera's picture, to be overwritten.
+    pub fn picture_mut(&mut self, key: &'static str) -> &mut Vec<u8> {
+        let at = self.pictures.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            self.pictures.push((key, Vec::new()));
+            self.pictures.len() - 1
+        });
+        &mut self.pictures[at].1
+    }
+
     /// The vector of that key; empty for every other key.
     pub fn vector(&self, key: &str) -> &[f32] {
         match key {
@@ -148,7 +165,8 @@ pub trait Environment: Send {
 }
 
 /// The names [`make`] knows.
-pub const KNOWN: [&str; 5] = ["pursuit", "pursuit-two", "pendulum", "pendulum-goal", "command"];
+pub const KNOWN: [&str; 6] =
+    ["pursuit", "pursuit-two", "pursuit-cameras", "pendulum", "pendulum-goal", "command"];
 
 /// The environment of that name, to be reset before use.
 ///
@@ -158,6 +176,7 @@ pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     match name {
         "pursuit" => Ok(Box::new(Pursuit::new(0))),
         "pursuit-two" => Ok(Box::new(PursuitTwo::new(0))),
+        "pursuit-cameras" => Ok(Box::new(PursuitCameras::new(0))),
         "pendulum" => Ok(Box::new(Pendulum::new(0))),
         "pendulum-goal" => Ok(Box::new(PendulumGoal::new(0))),
         "command" => Ok(Box::new(Command::new(0))),
@@ -195,8 +214,8 @@ mod tests {
             environment.observe(&mut observation);
             for feature in spec.observations {
                 let length: usize = feature.shape.iter().product();
-                let vector = observation.vector(feature.key).len();
-                let ours = if feature.is_image() { observation.image.len() } else { vector };
+                let (picture, vector) = (observation.picture(feature.key), observation.vector(feature.key));
+                let ours = if feature.is_image() { picture.len() } else { vector.len() };
                 assert_eq!(ours, length, "{}", feature.key);
                 assert!(feature.is_image() || feature.names.len() == length, "{}", feature.key);
             }
@@ -211,7 +230,7 @@ mod tests {
     #[test]
     fn an_unknown_environment_is_named_with_the_known_ones() {
         let error = make("pong").err().expect("there is no pong");
-        let known = "pursuit, pursuit-two, pendulum, pendulum-goal, command";
+        let known = "pursuit, pursuit-two, pursuit-cameras, pendulum, pendulum-goal, command";
         assert_eq!(error.to_string(), format!("unknown environment `pong`: known are {known}"));
         assert_eq!(error.exit_code(), 2);
     }

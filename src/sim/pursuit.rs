@@ -149,7 +149,7 @@ impl Environment for Pursuit {
 
     /// The picture at half size; its speed is hidden, one frame shows no velocity.
     fn observe(&self, observation: &mut Observation) {
-        draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), &mut observation.image);
+        draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), observation.picture_mut(PICTURE.key));
     }
 
     fn render(&self) -> Image {
@@ -220,14 +220,17 @@ mod tests {
                     let effector = [x + gap, y - gap].map(|v: f64| v.clamp(0.0, WALL));
                     let arena = Pursuit { ball: [x, y], effector, velocity: [0.0; 2] };
                     arena.observe(&mut observation);
-                    assert!(observation.image == arena.render().halved().planar(), "{arena:?}");
+                    assert!(
+                        observation.picture(PICTURE.key) == arena.render().halved().planar(),
+                        "{arena:?}"
+                    );
                 }
             }
         }
         for [ball, effector] in golden().frames {
             let arena = Pursuit { ball, effector, velocity: [0.0; 2] };
             arena.observe(&mut observation);
-            assert!(observation.image == arena.render().halved().planar(), "{arena:?}");
+            assert!(observation.picture(PICTURE.key) == arena.render().halved().planar(), "{arena:?}");
         }
     }
 

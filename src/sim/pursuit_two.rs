@@ -95,7 +95,7 @@ impl Environment for PursuitTwo {
     }
 
     fn observe(&self, observation: &mut Observation) {
-        draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), &mut observation.image);
+        draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), observation.picture_mut(PICTURE.key));
     }
 
     fn render(&self) -> Image {
@@ -148,6 +148,6 @@ mod tests {
         assert_ne!(two.expert_action(), other.expert_action());
         let mut observation = Observation::default();
         two.observe(&mut observation);
-        assert!(observation.image == two.render().halved().planar());
+        assert!(observation.picture(PICTURE.key) == two.render().halved().planar());
     }
 }

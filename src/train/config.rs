@@ -154,6 +154,7 @@ impl TrainConfig {
                 weight_decay: 1e-6,
                 ..Self::default()
             },
+            "pursuit-cameras" => Self { steps: 12_000, warmup_steps: 100, ..Self::default() },
             _ if name.starts_with("pursuit") => Self::default(),
             _ => Self { batch_size: 256, steps: 12_000, warmup_steps: 200, log_freq: 500, ..Self::default() },
         }

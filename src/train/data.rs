@@ -288,7 +288,7 @@ impl TrainingData {
 /// Whether a data set has each of a policy's cameras.
 ///
 /// # Errors
-/// If more are missing than the policy allows.
+/// If more are missing than the policy allows, or one has pictures of another shape.
 fn present_cameras(config: &Config, dataset: &Dataset) -> Result<Vec<bool>> {
     let has = |key: &str| dataset.info.features.iter().any(|(known, _)| known == key);
     let cameras: Vec<(&str, bool)> = config.images().map(|(key, _)| (key, has(key))).collect();
@@ -302,6 +302,15 @@ fn present_cameras(config: &Config, dataset: &Dataset) -> Result<Vec<bool>> {
             dataset.info.features.iter().map(|(key, _)| key).collect::<Vec<_>>().join(", "),
             config.empty_cameras()
         )));
+    }
+    for ((key, feature), (_, present)) in config.images().zip(&cameras) {
+        let found = if *present { dataset.image_shape(key)?.to_vec() } else { feature.shape.clone() };
+        if found != feature.shape {
+            return Err(Error::input(format!(
+                "feature `{key}`: the dataset's pictures have shape {found:?}, but the policy is configured for {:?}",
+                feature.shape
+            )));
+        }
     }
     Ok(cameras.into_iter().map(|(_, present)| present).collect())
 }

@@ -111,7 +111,7 @@ fn quantities(environment: &str, len: usize) -> Vec<Quantity> {
     match environment {
         "pendulum" => vec![of("angle (rad)", 0, None), of("speed (rad/s)", 1, None)],
         "pendulum-goal" => vec![of("angle (rad)", 0, Some(2)), of("speed (rad/s)", 1, None)],
-        "pursuit" | "pursuit-two" => vec![of("x (px)", 0, None), of("y (px)", 1, None)],
+        "pursuit" | "pursuit-two" | "pursuit-cameras" => vec![of("x (px)", 0, None), of("y (px)", 1, None)],
         "command" => vec![
             of("forward (m/s)", 0, Some(3)),
             of("left (m/s)", 1, Some(4)),

@@ -45,7 +45,7 @@ pub fn from_environment(policy: &Policy, name: &str, seed: u64) -> Result<Inputs
     environment.observe(&mut observation);
     let config = policy.config();
     let state: Vec<f32> = config.states().flat_map(|(key, _)| observation.vector(key)).copied().collect();
-    let images = config.images().map(|_| Images::Bytes(&observation.image)).collect();
+    let images = config.images().map(|(key, _)| Images::Bytes(observation.picture(key))).collect();
     let step = Observations { images, state: &state };
     let names = spec.action.names.iter().map(|&name| name.to_owned()).collect();
     let expert = environment.expert_action();
@@ -70,8 +70,10 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
     let windows = Windows::new(config.n_obs_steps, config.chunk_size);
     let mut images = vec![Pixels::Bytes(Vec::new()); config.images().count()];
     let mut state = Vec::new();
+    let read = config.cameras_to_read(|key| dataset.info.features.get(key).is_some());
     for frame in windows.observation(&dataset.episode_range(frame), frame) {
-        for ((key, feature), images) in config.images().zip(&mut images) {
+        let cameras = config.images().zip(&mut images).zip(&read).filter(|(_, read)| **read);
+        for (((key, feature), images), _) in cameras {
             let place = || format!("{}: `{key}` of frame {frame}", root.display());
             let image = dataset.image(key, frame)?;
             let found = [3, image.height, image.width];
@@ -100,7 +102,8 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
 }
 
 /// A safetensors file: for each input feature `<key>`, [B, ..] of the feature's shape, or [B, T, ..] for a policy that
-/// sees T time steps; pictures as U8 or as F32 in [0, 1], vectors as F32. One time step stands for all T.
+/// sees T time steps; pictures as U8 or as F32 in [0, 1], vectors as F32. One time step stands for all T. Cameras that
+/// the policy can do without may be missing.
 ///
 /// # Errors
 /// Names the file and the key that is missing, of another shape or type, or out of range.
@@ -118,7 +121,12 @@ pub fn from_file(policy: &Policy, file: &Path) -> Result<Inputs> {
     let mut batch = None;
     let mut images = Vec::new();
     let mut states = Vec::new();
+    let mut read = config.cameras_to_read(|key| tensors.tensor(key).is_ok()).into_iter();
     for (key, feature) in &config.input_features {
+        if feature.kind == FeatureType::Visual && read.next() == Some(false) {
+            images.push(Pixels::Bytes(Vec::new()));
+            continue;
+        }
         let tensor =
             Batched::find(&tensors, key, &feature.shape, frames).map_err(|e| e.at(file.display()))?;
         if *batch.get_or_insert(tensor.batch) != tensor.batch {

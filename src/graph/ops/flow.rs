@@ -18,6 +18,11 @@ pub struct ChannelScale {
 }
 
 impl ChannelScale {
+    /// What becomes of a channel's value.
+    pub fn of(&self, value: f64, channel: usize) -> f32 {
+        ((value - self.mean[channel]) / self.std[channel]) as f32
+    }
+
     /// Scales 1/σ and shifts −µ/σ.
     fn affine(&self) -> Vec<f32> {
         let scales = self.std.iter().map(|std| 1.0 / std);

@@ -62,20 +62,26 @@ impl FlowMatching {
                 Vit::new(params, &named("vision_encoder.vit_encoder"), sizes.vit())
             })
         });
-        let mut linear = |name: &str, inputs, outputs| Projection::new(params, &named(name), inputs, outputs);
-        let state_proj = (config.state_dim() > 0).then(|| linear("state_proj", sizes.max_state_dim, d));
+        // PyTorch's first values make what passes through a layer √3 times smaller, and a ReLU √2 times: behind four layers
+        // little is left of a picture. The seed starts so; here a layer keeps the size of what it is given.
+        let [keep, keep_relu] = if sizes.action_pos_embed { [3_f64.sqrt(), 6_f64.sqrt()] } else { [1.0; 2] };
+        let mut linear = |name: &str, inputs, outputs, factor| {
+            Projection::spread(params, &named(name), inputs, outputs, factor)
+        };
+        let state_proj = (config.state_dim() > 0).then(|| linear("state_proj", sizes.max_state_dim, d, 1.0));
         let vision = encoder.map(|encoder| {
-            let proj = linear("vision_proj", cameras * sizes.vit_embed_dim, d);
+            let proj = linear("vision_proj", cameras * sizes.vit_embed_dim, d, keep);
             Vision { encoder, proj }
         });
         let conditions = usize::from(state_proj.is_some()) + usize::from(vision.is_some());
         let cond_network = [
-            linear("cond_network.0", conditions * d, d),
-            linear("cond_network.2", d, d),
-            linear("cond_network.4", d, d),
+            linear("cond_network.0", conditions * d, d, keep_relu),
+            linear("cond_network.2", d, d, keep_relu),
+            linear("cond_network.4", d, d, keep),
         ];
-        let action_in_proj = linear("action_in_proj", sizes.max_action_dim, d);
-        let action_time_mlp = [linear("action_time_mlp_in", 2 * d, d), linear("action_time_mlp_out", d, d)];
+        let action_in_proj = linear("action_in_proj", sizes.max_action_dim, d, 1.0);
+        let action_time_mlp =
+            [linear("action_time_mlp_in", 2 * d, d, 1.0), linear("action_time_mlp_out", d, d, 1.0)];
         let layer = LayerSizes {
             width: d,
             heads: sizes.denoiser_heads,
