@@ -18,7 +18,7 @@ impl Projection {
     /// Declares a layer with PyTorch's default initial values.
     pub fn new(params: &mut Params, name: &str, inputs: usize, outputs: usize) -> Self {
         Self {
-            weight: params.declare(format!("{name}.weight"), &[outputs, inputs], Init::fan_in(inputs)),
+            weight: params.declare_weight(format!("{name}.weight"), &[outputs, inputs], Init::fan_in(inputs)),
             bias: params.declare(format!("{name}.bias"), &[outputs], Init::fan_in(inputs)),
             outputs,
         }

@@ -68,7 +68,7 @@ impl Vit {
         let fan_in = 3 * patch * patch;
         let std = (1.0 / fan_in as f64).sqrt();
         let conv_proj = Projection {
-            weight: params.declare(
+            weight: params.declare_weight(
                 format!("{name}.conv_proj.weight"),
                 &[width, 3, patch, patch],
                 Init::Normal(std),
@@ -89,7 +89,7 @@ impl Vit {
             let attention = SelfAttention::new(params, &format!("{name}.self_attention"), width, heads);
             let ln_2 = Norm::new(params, &format!("{name}.ln_2"), width, EPS);
             let mut linear = |i: usize, inputs, outputs| Projection {
-                weight: params.declare(
+                weight: params.declare_weight(
                     format!("{name}.mlp.{i}.weight"),
                     &[outputs, inputs],
                     Init::xavier(inputs, outputs),
