@@ -34,6 +34,8 @@ pub enum Stream {
     Bootstrap = 12,
     /// Noise on executed actions while evaluating; the sample is the episode.
     Exploration = 13,
+    /// How training pictures are cropped and recoloured; the sample's high byte is the camera.
+    Augmentation = 14,
 }
 
 const M0: u32 = 0xD251_1F53;

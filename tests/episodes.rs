@@ -41,7 +41,7 @@ fn what_numpy_and_pillow_wrote_becomes_a_dataset_value_for_value() {
     assert!(String::from_utf8_lossy(&said.stdout).starts_with("7 frames in 2 episodes"));
     assert!(errors.contains("`timestamp` is left out"), "{errors}");
     let data = Dataset::open(&out).expect("a dataset");
-    assert_eq!((data.info.fps, data.tasks.clone()), (10, vec!["push".to_owned()]));
+    assert_eq!((data.info.fps, data.tasks.clone()), (10.0, vec!["push".to_owned()]));
     let of = |key: &str| data.vectors(key).expect("a column");
     let mut frame = 0;
     for (episode, frames) in [(2usize, 4usize), (10, 3)] {

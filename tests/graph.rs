@@ -15,7 +15,7 @@ use flowgpu::nn::Projection;
 use flowgpu::policy::presets::preset;
 use flowgpu::policy::{self, Config, Evaluator, Images, Network, Observations, Sampler, SamplerShape};
 use flowgpu::rng::{Rng, Stream};
-use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, step_graph};
+use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, UpdateStep, step_graph};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
@@ -298,6 +298,53 @@ fn some_launches_need_not_wait_for_others() -> Result<()> {
     ] {
         println!("{what}: {launches} launches, {} barriers", program.barriers());
         assert!(program.barriers() > 0 && program.barriers() < launches);
+    }
+    Ok(())
+}
+
+#[test]
+fn parts_of_a_batch_add_up_to_its_step() -> Result<()> {
+    let (config, update) = (small(), Update { decoupled: true, average: true });
+    // Adam makes steps of lr out of gradients that are nothing but rounding, unless ε is larger than those.
+    let hyper = Hyper { eps: 1e-5, ..HYPER };
+    for device in devices() {
+        let [whole, parts] = [Policy::new(&config, &device)?, Policy::new(&config, &device)?];
+        let shape = |batch, purpose| StepShape {
+            batch,
+            cameras: vec![Some(Dtype::F32)],
+            t_per_slot: false,
+            purpose,
+            dropout: 0.0,
+        };
+        let step = |policy: &Policy, batch, purpose| {
+            TrainStep::new(&policy.config, &policy.network, &policy.bank, shape(batch, purpose))
+        };
+        let in_one = step(&whole, 3, Purpose::Update(update))?;
+        let (in_three, apply) =
+            (step(&parts, 1, Purpose::Accumulate)?, UpdateStep::new(&parts.bank, update)?);
+        let batch = Batch::new(&config, 3);
+        for number in 1..=3 {
+            in_one.run(&batch.inputs(), &hyper, 9, number)?;
+            in_three.begin()?;
+            for at in 0..3 {
+                in_three.run(&batch.sample(at).inputs(), &hyper, 9, 3 * number + at as u64)?;
+            }
+            apply.run(&hyper, number)?;
+            let (once, thrice) = (in_one.report()?, in_three.report()?);
+            let (norm, bad) = apply.report()?;
+            assert!((once.loss - thrice.loss).abs() <= 1e-6 * once.loss, "{device}: {once:?} {thrice:?}");
+            assert!(
+                (once.grad_norm - norm).abs() <= 1e-5 * norm && bad.is_none(),
+                "{device}: {once:?} {norm}"
+            );
+        }
+        for set in [Set::Weights, Set::Average] {
+            let [whole, parts] = [whole.bank.read_wide(set)?.concat(), parts.bank.read_wide(set)?.concat()];
+            let apart = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(apart < 1e-5, "{device}: {set:?} differ by {apart}");
+        }
+        let left = parts.bank.read_wide(Set::Gradients)?.concat();
+        assert!(left.iter().all(|&g| g == 0.0), "{device}: the next step begins with gradients");
     }
     Ok(())
 }

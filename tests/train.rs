@@ -131,6 +131,78 @@ fn a_run_killed_at_any_point_and_resumed_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn how_data_is_loaded_changes_nothing_but_the_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("cache");
+    let steps = ["--steps", "14", "--random-crop", "0.8", "--color-jitter", "0.2,0.2,0.2,0.05"];
+    let ways: [&[&str]; 5] = [
+        &["--num-workers", "0"],
+        &["--num-workers", "3"],
+        &["--num-workers", "1", "--image-cache-gib", "0"],
+        // Written, then read.
+        &["--image-cache-gib", "0", "--decoded-cache", text(&cache)],
+        &["--image-cache-gib", "0", "--decoded-cache", text(&cache)],
+    ];
+    let runs: Vec<(String, Vec<u8>)> = (0..)
+        .zip(ways)
+        .map(|(number, way)| {
+            let run = folder.path().join(format!("run-{number}"));
+            let told = stderr(&finished(train(&run, &[&steps[..], way].concat())));
+            (told, weights(&run))
+        })
+        .collect();
+    for ((told, trained), way) in runs.iter().zip(ways) {
+        assert!(*trained == runs[0].1, "{way:?}: other bytes");
+        assert!(told.contains(" data ") && told.contains(" % ETA"), "{told}");
+        let on_demand = way.contains(&"--image-cache-gib");
+        assert_eq!(told.contains("pictures are decoded as they are needed"), on_demand, "{told}");
+    }
+    assert!(std::fs::read_dir(&cache).expect("there").count() > 0);
+    let plain = folder.path().join("plain");
+    finished(train(&plain, &["--steps", "14"]));
+    assert!(weights(&plain) != runs[0].1, "pictures were not varied");
+    let metrics = std::fs::read_to_string(plain.join("metrics.jsonl")).expect("there");
+    let line: serde_json::Value =
+        serde_json::from_str(metrics.lines().next().expect("a line")).expect("JSON");
+    assert!((0.0..1.0).contains(&line["data_share"].as_f64().expect("a share")), "{line}");
+}
+
+#[test]
+fn steps_in_parts_resume_to_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+    let how = ["--steps", "30", "--grad-accum-steps", "2", "--random-crop", "0.8"];
+    finished(train(&whole, &how));
+    kill_at(train(&killed, &how).stderr(Stdio::piped()).spawn().expect("starts"), "step 15/");
+    let output = resume(&killed, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(weights(&killed) == weights(&whole), "other bytes than the run left alone");
+    let metrics = std::fs::read_to_string(whole.join("metrics.jsonl")).expect("there");
+    let line: serde_json::Value =
+        serde_json::from_str(metrics.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&line["step"], &line["samples"]), (&5.into(), &80.into()));
+}
+
+#[test]
+fn two_halves_of_a_batch_train_as_the_batch_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [once, twice] = ["once", "twice"].map(|name| folder.path().join(name));
+    let how = ["--steps", "5", "--log-freq", "1", "--set", "dropout=0"];
+    finished(train(&once, &how));
+    finished(train(&twice, &[&how[..], &["--batch-size", "4", "--grad-accum-steps", "2"]].concat()));
+    let losses = |run: &Path| -> Vec<f64> {
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("there");
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        lines.filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    let (once, twice) = (losses(&once), losses(&twice));
+    assert!(once.len() >= 5 && once.len() == twice.len());
+    for (a, b) in once.iter().zip(&twice) {
+        assert!((a - b).abs() <= 2e-6 * a, "{once:?} {twice:?}");
+    }
+}
+
+#[test]
 fn training_with_no_flag_records_its_data_and_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = binary();
@@ -280,6 +352,13 @@ fn misuse_is_one_clear_sentence() {
         (vec!["--reflow-steps", "5"], "--reflow-from"),
         (vec!["--resume", "--output-dir", new, "--env", "pong"], "unknown environment `pong`: known are"),
         (vec!["--dataset-root", data, "--output-dir", new, "--env", "pong"], "unknown environment `pong`"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--random-crop", "0"], "--random-crop is 0"),
+        (vec!["--dataset-root", data, "--output-dir", new, "--color-jitter", "1,1,1,1"], "--color-jitter is"),
+        (
+            vec!["--dataset-root", data, "--output-dir", new, "--grad-accum-steps", "0"],
+            "--grad-accum-steps is 0",
+        ),
+        (vec!["--dataset-root", data, "--output-dir", new, "--batch-size", "100000000"], "--batch-size"),
         (vec!["--optimizer", "sgd"], "use adam or adamw"),
     ] {
         let output = binary().arg("train").args(&arguments).output().expect("starts");

@@ -1,11 +1,14 @@
 //! `flowgpu inspect`: what is in a checkpoint or a dataset.
 
-use std::path::Path;
+mod dataset;
+mod frame;
+
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::common::{note, table};
-use crate::data::Overview;
+use crate::data::{Dataset, Overview, Survey};
 use crate::policy::{Network, Pretrained, resolve_policy};
 use crate::{Error, Result};
 
@@ -20,28 +23,45 @@ pub struct Args {
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
+    /// Writes what training sees of this frame of a dataset, before normalisation
+    #[arg(long, value_name = "I", requires = "out")]
+    frame: Option<usize>,
+    /// Actions in a chunk of that frame; of a whole dataset, episodes that are shorter are named
+    #[arg(long, value_name = "N")]
+    chunk_size: Option<usize>,
+    /// Where to write that frame
+    #[arg(long, value_name = "FILE.safetensors", requires = "frame")]
+    out: Option<PathBuf>,
 }
 
 /// Shows it.
 ///
 /// # Errors
-/// If there is neither a dataset nor a policy, or a file of it is missing or damaged.
+/// If there is neither a dataset nor a policy, or a file of it is missing or damaged; a dataset is shown as far as it
+/// can be read before.
 pub fn run(args: Args) -> Result<()> {
-    let shown = if Overview::is_dataset(Path::new(&args.path)) {
-        dataset(&Overview::read(&args.path)?)
+    let root = Path::new(&args.path);
+    if let (Some(frame), Some(out)) = (args.frame, &args.out) {
+        let dataset = Dataset::open(root)?;
+        dataset.warnings.iter().for_each(|warning| note(format!("warning: {warning}")));
+        return frame::write(&dataset, frame, args.chunk_size.unwrap_or(1), out);
+    }
+    let (shown, fault) = if Overview::is_dataset(root) {
+        let survey = Survey::of(root, args.chunk_size)?;
+        (dataset::shown(&survey), survey.fault)
     } else {
-        let pretrained = resolve_policy(&args.path).map_err(|e| match Path::new(&args.path).is_dir() {
+        let pretrained = resolve_policy(&args.path).map_err(|e| match root.is_dir() {
             true => Error::input(format!("{e}, and meta/info.json (a dataset)")),
             false => e,
         })?;
-        checkpoint(&args.path, &pretrained)
+        (checkpoint(&args.path, &pretrained), None)
     };
     shown.notes.iter().for_each(note);
     match args.json {
         true => println!("{:#}", shown.json),
         false => print!("{}", shown.text),
     }
-    Ok(())
+    fault.map_or(Ok(()), Err)
 }
 
 /// A thing twice: for people and for programs.
@@ -53,45 +73,6 @@ struct Shown {
 
 /// One row of statistics: feature, name, values.
 type Statistic = (String, String, Vec<f64>);
-
-fn dataset(dataset: &Overview) -> Shown {
-    let info = &dataset.info;
-    let (shortest, longest) = dataset.episode_lengths().unwrap_or((0, 0));
-    let mut text = format!(
-        "dataset {}\n{} frames in {} episodes of {shortest} to {longest}, {} frames per second, robot {}, format {}\n",
-        dataset.root.display(),
-        info.total_frames,
-        info.total_episodes,
-        info.fps,
-        info.robot_type.as_deref().unwrap_or("unknown"),
-        info.codebase_version,
-    );
-    let features = info.features.iter().map(|(key, feature)| {
-        let names = if feature.names.is_null() { String::new() } else { feature.names.to_string() };
-        [format!("  {key}"), feature.dtype.to_string(), format!("{:?}", feature.shape), names]
-    });
-    text += "features\n";
-    text += &table(&features.collect::<Vec<_>>());
-    text += "tasks\n";
-    text.extend(dataset.tasks.iter().enumerate().map(|(i, task)| format!("  {i}  {task}\n")));
-    text += "splits\n";
-    text.extend(info.splits.iter().map(|(name, episodes)| format!("  {name}  {episodes}\n")));
-    let statistics: Vec<Statistic> = (dataset.stats.iter())
-        .flat_map(|(key, stats)| {
-            stats.iter().map(move |(name, stat)| (key.to_owned(), name.clone(), stat.values.clone()))
-        })
-        .collect();
-    text += &statistics_text(&statistics);
-    let json = json!({
-        "kind": "dataset", "path": dataset.root.display().to_string(), "format": info.codebase_version,
-        "robot_type": info.robot_type, "fps": info.fps, "frames": info.total_frames,
-        "episodes": info.total_episodes, "shortest_episode": shortest, "longest_episode": longest,
-        "features": info.features, "tasks": dataset.tasks, "splits": info.splits,
-        "statistics": statistics_json(&statistics),
-    });
-    let unknown = info.unknown_keys().map(|key| format!("meta/info.json has an unknown key `{key}`"));
-    Shown { text, json, notes: unknown.collect() }
-}
 
 fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     let config = pretrained.config.to_json();

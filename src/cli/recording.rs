@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(summary.bytes, bytes_below(&root));
         let dataset = Dataset::open(&root).expect("reads");
         assert_eq!((dataset.len(), dataset.episodes.len()), (402, summary.recorded.episodes));
-        assert_eq!((dataset.info.fps, dataset.info.robot_type.as_deref()), (20, Some("pursuit")));
+        assert_eq!((dataset.info.fps, dataset.info.robot_type.as_deref()), (20.0, Some("pursuit")));
         assert_eq!(dataset.tasks, ["catch the ball"]);
         let seen: Vec<_> = dataset.info.features.for_policy().into_iter().map(|f| (f.key, f.shape)).collect();
         let expected = [("observation.image", vec![3, 128, 128]), ("action", vec![2])];

@@ -12,10 +12,11 @@ use clap::ArgAction;
 use serde_json::json;
 
 use super::common::{DeviceArgs, dataset_folder, note, write_file};
-use crate::data::{Dataset, check_width};
+use crate::data::{Augmentation, Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
-use crate::policy::{Config, Normalizer, Policy, RunDir, Stats};
+use crate::memory::in_words;
+use crate::policy::{Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
@@ -103,6 +104,7 @@ pub fn run(mut args: Args) -> Result<()> {
 impl Args {
     /// Refuses a mistyped environment, and what a run that goes on cannot change.
     fn check(&self) -> Result<()> {
+        self.settings.check()?;
         self.env.as_deref().map_or(Ok(()), |env| sim::make(env).map(drop))?;
         if !self.resume {
             return Ok(());
@@ -145,19 +147,30 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     // A policy that goes on learning keeps the units it learnt in.
     let stats = match &recipe.stats {
         Some(stats) => stats.clone(),
-        None => bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?,
+        None => {
+            // Those of pictures, where the data set has none, take a while: only if the policy is scaled by them.
+            let names: &[&str] = match recipe.config.normalization_of(FeatureType::Visual) {
+                Normalization::Identity => &[],
+                Normalization::MeanStd => &["mean", "std"],
+                Normalization::MinMax => &["min", "max"],
+                Normalization::Quantiles => &["q01", "q99"],
+            };
+            for (key, _) in recipe.config.images() {
+                dataset.complete_stats(key, names)?;
+            }
+            bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?
+        }
     };
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
+    if recipe.reflow.is_some() && recipe.settings.augmentation() != Augmentation::NONE {
+        return Err(Error::input(
+            "--random-crop and --color-jitter do not go with --reflow-from: the teacher's samples are of the pictures \
+             as they are",
+        ));
+    }
     let episodes = dataset.episodes.len();
     let settings = &mut recipe.settings;
-    let mut data = TrainingData::new(
-        dataset,
-        &recipe.config,
-        normalizer,
-        settings.batch_size,
-        settings.eval_split,
-        settings.seed,
-    )?;
+    let mut data = TrainingData::new(dataset, &recipe.config, normalizer, settings)?;
     if let Some(epochs) = args.settings.epochs {
         settings.steps = epochs * data.steps_per_epoch();
     }
@@ -187,6 +200,12 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         }
         trainer.restore(&last.folder)?;
         note(format!("going on from {}", last.folder.display()));
+    }
+    if recipe.config.images().next().is_some() {
+        note(match trainer.image_bytes() {
+            0 => "pictures are decoded as they are needed".to_owned(),
+            bytes => format!("all pictures are decoded: {} of memory", in_words(bytes as u64)),
+        });
     }
     note(format!(
         "{frames} frames in {episodes} episodes, {} steps an epoch; run folder {}",

@@ -1,32 +1,18 @@
-//! Reading a LeRobotDataset v3.0: vectors as flat f32 arrays, pictures as encoded bytes.
+//! A LeRobotDataset as it is used: vectors as flat f32 arrays, pictures decoded when they are asked for.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use arrow_array::RecordBatch;
-
 use super::{
-    Dtype, Episode, Feature, Info, Stats,
-    episodes::{read_episodes, read_tasks},
-    info::{STATS_PATH, TASKS_PATH},
-    pictures::Pictures,
-    table,
+    Episode, Info, Overview, Stats,
+    rows::{self, Column, Columns},
 };
 use crate::{Error, Result, image::Image};
 
-/// The values of one column.
-#[derive(Debug, Clone, PartialEq)]
-enum Column {
-    /// `values[frame * width + component]`
-    Vectors {
-        width: usize,
-        values: Vec<f32>,
-    },
-    Pictures(Pictures),
-}
+/// Encoded pictures of a dataset that are kept in memory, about: 4 GiB.
+pub(super) const MAX_KEPT_BYTES: u64 = 4 << 30;
 
 /// Recorded frames in memory, from one dataset folder or several in a row.
 #[derive(Debug, Clone)]
@@ -43,74 +29,54 @@ pub struct Dataset {
     pub tasks: Vec<String>,
     /// Things the user should hear of: unknown keys, ignored columns.
     pub warnings: Vec<String>,
-    columns: BTreeMap<String, Column>,
+    columns: Columns,
     episode_of_frame: Vec<u32>,
+    /// The first frame of each folder.
+    starts: Vec<usize>,
 }
 
 impl Dataset {
-    /// Reads a dataset folder.
+    /// Reads a dataset folder of LeRobotDataset v3.0, v2.1 or v2.0.
+    ///
+    /// Statistics of vectors that the folder lacks are computed, see [`Self::complete_stats`] for those of pictures.
     ///
     /// # Errors
-    /// If a file is missing or broken, files contradict each other, there is no frame, or a camera's pictures are
-    /// stored as video.
+    /// If a file is missing or broken, files contradict each other, there is no frame, or a value that a policy may
+    /// read is not finite.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
-        let root = root.as_ref();
-        let info = Info::read(root)?;
-        let mut warnings: Vec<String> = (info.unknown_keys())
-            .map(|key| format!("{}: meta/info.json has an unknown key `{key}`", root.display()))
-            .collect();
-        let mut columns = BTreeMap::new();
-        // The counters say nothing that the episodes do not.
-        let counters = ["frame_index", "episode_index", "index"];
-        for (key, feature) in info.features.iter().filter(|(key, _)| !counters.contains(key)) {
-            match empty_column(feature) {
-                Some(column) => _ = columns.insert(key.to_string(), column),
-                None if feature.dtype == Dtype::Video => {
-                    return Err(Error::input(format!(
-                        "{}: feature `{key}` is stored as video, which is not supported yet; record it with images \
-                         (LeRobot: --dataset.video=false)",
-                        root.display()
-                    )));
-                }
-                None => warnings.push(format!(
-                    "{}: feature `{key}` ({}, shape {:?}) is ignored: only vectors and pictures are read",
-                    root.display(),
-                    feature.dtype,
-                    feature.shape
-                )),
+        let mut dataset = Self::read(Overview::read(root.as_ref())?, MAX_KEPT_BYTES)?;
+        match dataset.faults().into_iter().next() {
+            Some(fault) => Err(Error::input(fault)),
+            None => {
+                dataset.complete_vectors()?;
+                Ok(dataset)
             }
         }
-        let (episodes, files) = read_episodes(root)?;
-        let frames = episodes.last().map_or(0, |e| e.frames.end);
-        if frames == 0 {
-            return Err(Error::input(format!("{} holds no frames; record some first", root.display())));
-        }
-        let mut episode_of_frame = Vec::with_capacity(frames);
-        for (i, episode) in episodes.iter().enumerate() {
+    }
+
+    /// Reads the frames of a folder, whatever their values; of data files beyond `max_bytes` the pictures only when
+    /// they are asked for.
+    pub(super) fn read(overview: Overview, max_bytes: u64) -> Result<Self> {
+        let here = overview.root.display();
+        let unknown = |key| format!("{here}: meta/info.json has an unknown key `{key}`");
+        let mut warnings: Vec<String> = overview.info.unknown_keys().map(unknown).collect();
+        let columns = rows::read(&overview, max_bytes, &mut warnings)?;
+        let mut episode_of_frame = Vec::with_capacity(overview.frames()?);
+        for (i, episode) in overview.episodes.iter().enumerate() {
             episode_of_frame.resize(episode.frames.end, i as u32);
         }
-        let stats = Stats::read(&root.join(STATS_PATH))?;
-        let tasks = read_tasks(&root.join(TASKS_PATH))?;
-        let roots = vec![root.to_path_buf()];
-        let mut dataset = Self { roots, info, stats, episodes, tasks, warnings, columns, episode_of_frame };
-        let mut row = 0;
-        let mut wanted: Vec<String> = dataset.columns.keys().cloned().collect();
-        wanted.extend(["index".into(), "episode_index".into()]);
-        for (chunk, file) in files {
-            let path = root.join(dataset.info.data_file(chunk, file)?);
-            let keep = |name: &str| wanted.iter().any(|key| key == name);
-            table::scan(&path, keep, |batch| dataset.append_rows(batch, &mut row))?;
-        }
-        if row != frames || dataset.info.total_frames != frames {
-            return Err(Error::input(format!(
-                "{}: the data files hold {row} frames, meta/episodes {frames} and meta/info.json {}; \
-                 the dataset is incomplete: copy or record it again",
-                root.display(),
-                dataset.info.total_frames
-            )));
-        }
-        dataset.check_values()?;
-        Ok(dataset)
+        let Overview { root, info, stats, episodes, tasks, .. } = overview;
+        Ok(Self {
+            roots: vec![root],
+            info,
+            stats,
+            episodes,
+            tasks,
+            warnings,
+            columns,
+            episode_of_frame,
+            starts: vec![0],
+        })
     }
 
     /// Reads several dataset folders as one dataset, in order. Features and frame rates must agree.
@@ -163,25 +129,17 @@ impl Dataset {
     /// feature and frame are named.
     pub fn image(&self, key: &str, frame: usize) -> Result<Image> {
         match self.columns.get(key) {
-            Some(Column::Pictures(pictures)) if frame < pictures.len() => pictures.image(frame),
-            Some(Column::Pictures(_)) => {
+            Some(Column::Pictures(_) | Column::Footage(_)) if frame >= self.len() => {
                 Err(Error::input(format!("there is no such frame; there are {}", self.len())))
             }
+            Some(Column::Pictures(pictures)) => pictures.image(frame),
+            Some(Column::Footage(footage)) => footage.image(frame, self.episode_of_frame[frame] as usize),
             _ => return Err(self.no_column(key, "picture")),
         }
-        .map_err(|e| e.at(format!("{}: `{key}` of frame {frame}", self.roots[0].display())))
-    }
-
-    /// A frame's picture as its parquet file has it. Use [`Self::image`], which reads every kind.
-    ///
-    /// # Errors
-    /// If there is no picture column of that name, no such frame, or its picture is a file of its own.
-    pub fn picture(&self, key: &str, frame: usize) -> Result<&[u8]> {
-        match self.columns.get(key) {
-            Some(Column::Pictures(pictures)) => pictures.kept(frame),
-            _ => None,
-        }
-        .ok_or_else(|| self.no_column(key, "picture"))
+        .map_err(|e| {
+            let folder = self.starts.partition_point(|&start| start <= frame).saturating_sub(1);
+            e.at(format!("{}: `{key}` of frame {frame}", self.roots[folder].display()))
+        })
     }
 
     /// The shape `[3, H, W]` of a camera's pictures, whatever `meta/info.json` declares: that of its first frame.
@@ -201,61 +159,57 @@ impl Dataset {
         ))
     }
 
-    /// Appends a batch of rows, which must be the frames from `row` on.
-    fn append_rows(&mut self, batch: &RecordBatch, row: &mut usize) -> Result<()> {
-        let indices = table::integers(batch, "index")?;
-        let episodes = table::integers(batch, "episode_index")?;
-        for (offset, (index, episode)) in indices.iter().zip(&episodes).enumerate() {
-            let frame = *row + offset;
-            let expected = self.episode_of_frame.get(frame).map(|&e| i64::from(e));
-            if *index != frame as i64 || Some(*episode) != expected {
-                return Err(Error::input(format!(
-                    "row {frame} has index {index} and episode_index {episode}, expected {frame} and {}; \
-                     the dataset is incomplete or out of order: copy it again",
-                    expected.map_or("no such row".into(), |e| e.to_string())
-                )));
-            }
-        }
-        for (key, column) in &mut self.columns {
-            let array = table::column(batch, key)?;
-            match column {
-                Column::Vectors { width, values } => table::numbers(array, *width, values),
-                Column::Pictures(pictures) => {
-                    pictures.begin_block();
-                    table::pictures(array, |row| pictures.push(row, &self.roots[0]))
-                }
-            }
-            .map_err(|e| e.at(format!("column `{key}`")))?;
-        }
-        *row += indices.len();
-        Ok(())
+    /// The columns by feature.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &Column)> {
+        self.columns.iter().map(|(key, column)| (key.as_str(), column))
     }
 
-    /// Everything a policy may read must be finite, and every task must have its sentence.
-    fn check_values(&self) -> Result<()> {
+    /// The cameras, by name.
+    pub fn cameras(&self) -> impl Iterator<Item = &str> {
+        self.columns().filter(|(_, column)| !matches!(column, Column::Vectors { .. })).map(|(key, _)| key)
+    }
+
+    /// The vectors, by name.
+    pub fn vector_keys(&self) -> impl Iterator<Item = &str> {
+        self.all_vectors().map(|(key, ..)| key)
+    }
+
+    /// The vector columns with their widths and values, by feature.
+    pub(super) fn all_vectors(&self) -> impl Iterator<Item = (&str, usize, &[f32])> {
+        self.columns.iter().filter_map(|(key, column)| match column {
+            Column::Vectors { width, values } => Some((key.as_str(), *width, values.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// What a policy may read must be finite, and every task must have its sentence: whatever contradicts that.
+    pub(super) fn faults(&self) -> Vec<String> {
         let root = self.roots[0].display();
-        for (key, column) in &self.columns {
-            let Column::Vectors { width, values } = column else { continue };
-            let matters = key.starts_with("observation") || key.starts_with("action");
-            if let Some(i) = values.iter().position(|v| !v.is_finite()).filter(|_| matters) {
-                let (frame, bad) = (i / width, values[i]);
-                return Err(Error::input(format!(
-                    "{root}: `{key}` of frame {frame} holds {bad}; remove that episode from the dataset"
-                )));
+        let mut faults = Vec::new();
+        for (key, width, values) in self.all_vectors().filter(|(key, ..)| matters(key)) {
+            let count = values.iter().filter(|v| !v.is_finite()).count();
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let frame = i / width;
+                let episode = self.episode_of_frame[frame];
+                faults.push(format!(
+                    "{root}: `{key}` of frame {frame} (episode {episode}) holds {}, one of {count} values that are not \
+                     finite; remove such episodes from the dataset",
+                    values[i]
+                ));
             }
         }
-        let tasks = self.vectors("task_index")?.1;
+        let tasks = self.vectors("task_index").map_or(&[][..], |(_, values)| values);
         if let Some(task) = tasks.iter().find(|t| !(0.0..self.tasks.len() as f32).contains(*t)) {
-            return Err(Error::input(format!(
-                "{root}: task_index {task} has no sentence in {TASKS_PATH}, which has {}",
+            faults.push(format!(
+                "{root}: task_index {task} has no sentence in meta/tasks, which has {}",
                 self.tasks.len()
-            )));
+            ));
         }
-        Ok(())
+        faults
     }
 
     /// Adds another dataset's frames after this one's.
-    fn append(&mut self, other: Self) -> Result<()> {
+    pub(super) fn append(&mut self, other: Self) -> Result<()> {
         let between = format!("{} and {}", self.roots[0].display(), other.roots[0].display());
         self.info.features.check_same(&other.info.features).map_err(|e| e.at(&between))?;
         if self.info.fps != other.info.fps {
@@ -276,27 +230,22 @@ impl Dataset {
                 values.iter_mut().for_each(|v| *v = places[*v as usize]);
             }
             if let Some(mine) = self.columns.get_mut(&key) {
-                mine.append(theirs);
+                mine.append(theirs, frames);
             }
         }
         self.info.total_frames += other.info.total_frames;
         self.info.total_episodes += other.info.total_episodes;
         self.info.total_tasks = self.tasks.len();
+        self.starts.extend(other.starts.iter().map(|start| start + frames));
         self.roots.extend(other.roots);
         self.warnings.extend(other.warnings);
         Ok(())
     }
 }
 
-impl Column {
-    fn append(&mut self, other: Self) {
-        match (self, other) {
-            (Self::Vectors { values, .. }, Self::Vectors { values: more, .. }) => values.extend(more),
-            (Self::Pictures(pictures), Self::Pictures(more)) => pictures.append(more),
-            // Features were compared before: columns of one name are of one kind.
-            _ => {}
-        }
-    }
+/// Whether a policy may read or write a feature.
+pub(super) fn matters(key: &str) -> bool {
+    key.starts_with("observation") || key.starts_with("action")
 }
 
 fn place_of(tasks: &mut Vec<String>, task: &str) -> usize {
@@ -304,17 +253,4 @@ fn place_of(tasks: &mut Vec<String>, task: &str) -> usize {
         tasks.push(task.into());
         tasks.len() - 1
     })
-}
-
-/// A column to fill, for the features that can be read.
-fn empty_column(feature: &Feature) -> Option<Column> {
-    match feature.dtype {
-        Dtype::Image => Some(Column::Pictures(Pictures::default())),
-        Dtype::Float32 | Dtype::Float64 | Dtype::Int64 | Dtype::Bool
-            if feature.shape.len() == 1 && feature.shape[0] > 0 =>
-        {
-            Some(Column::Vectors { width: feature.shape[0], values: Vec::new() })
-        }
-        _ => None,
-    }
 }

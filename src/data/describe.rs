@@ -78,16 +78,21 @@ pub(super) fn vectors(stats: &mut Stats, key: &str, width: usize, values: &[f64]
     set(stats, key, &[width], &parts, values.len() / width)
 }
 
-/// Adds the statistics of an episode's pictures, given as PNG files, in [0, 1]: a sample of the frames,
-/// large ones thinned to about 150 pixels.
+/// Adds the statistics of the pictures of an episode of `len` frames, in [0, 1]: a sample of the frames, large ones
+/// thinned to about 150 pixels.
 ///
 /// # Errors
-/// If a picture cannot be decoded.
-pub(super) fn pictures(stats: &mut Stats, key: &str, pngs: &[Vec<u8>]) -> Result<()> {
+/// If a picture cannot be had.
+pub(super) fn pictures(
+    stats: &mut Stats,
+    key: &str,
+    len: usize,
+    picture: impl Fn(usize) -> Result<Image>,
+) -> Result<()> {
     let mut histograms = [[0u64; 256]; 3];
-    let frames = sampled(pngs.len());
+    let frames = sampled(len);
     for &frame in &frames {
-        let image = Image::from_png(&pngs[frame]).map_err(|e| e.at(format!("{key}, frame {frame}")))?;
+        let image = picture(frame)?;
         let stride = stride(image.width, image.height);
         for y in (0..image.height).step_by(stride) {
             for x in (0..image.width).step_by(stride) {
@@ -152,10 +157,11 @@ mod tests {
 
     #[test]
     fn pictures_have_statistics_per_channel_between_0_and_1() {
-        let black = Image::filled(4, 4, [0, 51, 255]).to_png().expect("encodes");
-        let white = Image::filled(4, 4, [255, 51, 255]).to_png().expect("encodes");
+        let black = Image::filled(4, 4, [0, 51, 255]);
+        let white = Image::filled(4, 4, [255, 51, 255]);
         let mut stats = Stats::new("here");
-        pictures(&mut stats, "observation.image", &[black, white]).expect("decodes");
+        let picture = |frame: usize| Ok([&black, &white][frame].clone());
+        pictures(&mut stats, "observation.image", 2, picture).expect("there");
         let mean = stats.get("observation.image", "mean").expect("there");
         assert_eq!((mean.shape.as_slice(), mean.values.as_slice()), (&[3, 1, 1][..], &[0.5, 0.2, 1.0][..]));
         let std = stats.get("observation.image", "std").expect("there");

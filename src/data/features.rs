@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub enum Dtype {
     /// `float32`
     Float32,
-    /// `float64`; read as f32.
+    /// `float64`; read as f32, as all other numbers.
     Float64,
     /// `int64`
     Int64,
@@ -23,8 +23,20 @@ pub enum Dtype {
     Image,
     /// `video`: pictures in MP4 files.
     Video,
-    /// Anything else (`string`, `language`, other widths).
+    /// Numbers of other widths, and what a policy does not read (`string`, `language`).
     Other(String),
+}
+
+impl Dtype {
+    /// Whether its values are numbers (or truth values, which are read as 0 and 1).
+    pub fn is_number(&self) -> bool {
+        match self {
+            Self::Float32 | Self::Float64 | Self::Int64 | Self::Bool => true,
+            Self::Image | Self::Video => false,
+            Self::Other(name) => ["float16", "int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"]
+                .contains(&name.as_str()),
+        }
+    }
 }
 
 impl From<String> for Dtype {
@@ -67,6 +79,8 @@ pub struct Feature {
     /// Element type.
     pub dtype: Dtype,
     /// Shape of one frame's value: `[N]` for vectors, `[H, W, C]` or `[C, H, W]` for pictures (see `names`).
+    /// Null stands for no dimension.
+    #[serde(default, deserialize_with = "shape")]
     pub shape: Vec<usize>,
     /// Names of the dimensions, in whatever form the dataset has them: null, a list, nested lists, a map.
     #[serde(default)]
@@ -74,6 +88,10 @@ pub struct Feature {
     /// Whatever else the file says (`info`, `fps`, ...), kept as it is.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<usize>, D::Error> {
+    Ok(Option::<Vec<usize>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Feature {
@@ -103,9 +121,9 @@ impl Feature {
         matches!(self.dtype, Dtype::Image | Dtype::Video)
     }
 
-    /// Values in one frame: the product of the shape.
+    /// Values in one frame: the product of the shape, at most `usize::MAX`.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |len: usize, &size| len.saturating_mul(size))
     }
 
     /// Whether a frame holds no value at all.
@@ -113,12 +131,15 @@ impl Feature {
         self.len() == 0
     }
 
-    /// The shape a policy sees: pictures as `[C, H, W]`, all else as declared.
+    /// The shape a policy sees: pictures as `[C, H, W]`, all else flat, `[N]`.
     ///
     /// The names decide, as in LeRobot; where there are none, a last dimension of 1 or 3 is the channel.
     pub fn policy_shape(&self) -> Vec<usize> {
         let shape = &self.shape;
-        if !self.is_visual() || shape.len() != 3 {
+        if !self.is_visual() {
+            return vec![self.len()];
+        }
+        if shape.len() != 3 {
             return shape.clone();
         }
         let channel = |n: &Value| matches!(n.as_str(), Some("channel" | "channels"));
@@ -195,6 +216,7 @@ impl Features {
     pub fn for_policy(&self) -> Vec<PolicyFeature> {
         let role = |key: &str, feature: &Feature| match key {
             _ if feature.is_visual() => Some(Role::Visual),
+            _ if !feature.dtype.is_number() => None,
             "action" => Some(Role::Action),
             _ if key.starts_with("observation") => Some(Role::State),
             _ => None,
@@ -273,14 +295,18 @@ mod tests {
         let text = r#"{"observation.image": {"dtype": "video", "shape": [3, 96, 96], "names": null, "video_info": {"has_audio": false}},
             "observation.state": {"dtype": "float64", "shape": [2], "names": {"motors": ["x", "y"]}, "fps": 10.0},
             "next.reward": {"dtype": "float32", "shape": [1]},
+            "observation.note": {"dtype": "string", "shape": [1]},
+            "observation.wrench": {"dtype": "float32", "shape": [2, 3], "names": null},
             "action": {"dtype": "float32", "shape": [2], "names": [["x", "y"]]}}"#;
         let features: Features = serde_json::from_str(text).expect("parses");
         let seen: Vec<_> = features.for_policy().into_iter().map(|f| (f.key, f.role)).collect();
         let expected = [
             ("observation.image", Role::Visual),
             ("observation.state", Role::State),
+            ("observation.wrench", Role::State),
             ("action", Role::Action),
         ];
+        assert_eq!(features.for_policy()[2].shape, [6], "flat");
         assert_eq!(seen, expected.map(|(key, role)| (key.to_string(), role)));
         let again: Features =
             serde_json::from_str(&serde_json::to_string(&features).expect("writes")).expect("parses");

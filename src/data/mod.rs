@@ -1,15 +1,20 @@
-//! LeRobotDataset v3.0 folders: writing, reading, windows, statistics and batches.
+//! LeRobotDataset folders: v3.0 written and read, v2.1 and v2.0 read; windows, statistics and batches.
 //!
 //! A frame's way to a batch: [`Dataset::open`] reads a folder (flat f32 vectors, encoded images), [`Loader::new`]
-//! decodes every image once, a [`Sampler`] names the frames of a step, [`Loader::batch`] gathers them.
+//! decodes every image once, or leaves that to those who need one, a [`Sampler`] names the frames of a step,
+//! [`Loader::batch`] gathers and varies them ([`Augmentation`]), ahead of the device if a [`Prefetch`] asks for them.
 //! [`DatasetWriter`] goes the other way. Nothing here knows of graphs, GPUs or simulators.
 //!
 //! [`Features`] and [`Stats`] need no parquet, so that a policy on a robot can use them without the `data` feature.
 
 #[cfg(feature = "data")]
+mod augment;
+#[cfg(feature = "data")]
 mod cache;
 #[cfg(feature = "data")]
 mod columns;
+#[cfg(feature = "data")]
+mod complete;
 #[cfg(feature = "data")]
 mod dataset;
 #[cfg(feature = "data")]
@@ -19,12 +24,18 @@ mod describe;
 #[cfg(feature = "data")]
 mod episodes;
 mod features;
+#[cfg(feature = "data")]
+mod footage;
+#[cfg(feature = "data")]
+mod frame_files;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "data")]
 mod import;
 #[cfg(feature = "data")]
 mod info;
+#[cfg(feature = "data")]
+mod legacy;
 #[cfg(feature = "data")]
 mod loader;
 #[cfg(feature = "data")]
@@ -34,8 +45,14 @@ mod overview;
 #[cfg(feature = "data")]
 mod pictures;
 #[cfg(feature = "data")]
+mod prefetch;
+#[cfg(feature = "data")]
+mod rows;
+#[cfg(feature = "data")]
 mod split;
 mod stats;
+#[cfg(feature = "data")]
+mod survey;
 #[cfg(feature = "data")]
 mod table;
 #[cfg(all(test, feature = "data"))]
@@ -47,15 +64,18 @@ mod writer;
 
 #[cfg(feature = "data")]
 pub use {
-    cache::{ImageCache, MAX_CACHE_BYTES},
+    augment::Augmentation,
+    cache::{CacheOptions, MAX_CACHE_BYTES},
     dataset::Dataset,
     episodes::Episode,
     import::{ImportOptions, import_episodes},
     info::Info,
-    loader::{Batch, Loader, check_width},
+    loader::{Batch, Loader, Varied, check_width},
     locate::{Places, locate},
     overview::Overview,
+    prefetch::Prefetch,
     split::{Sampler, Split, split_episodes},
+    survey::{Camera, Survey},
     window::{Padding, Windows},
     writer::DatasetWriter,
 };

@@ -1,5 +1,7 @@
 //! Which episodes train and which validate, and which frames a training step sees: pure functions of a seed.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::{
     Error, Result,
     rng::{Rng, Stream},
@@ -49,13 +51,13 @@ pub fn split_episodes(episodes: usize, validation: f64, seed: u64) -> Result<Spl
 ///
 /// A batch depends on nothing but the frames, the batch size, the seed and the step, so that a resumed run sees
 /// what an unbroken one would have seen. Fewer frames than a batch are repeated in a batch.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sampler {
     frames: Vec<u32>,
     batch_size: usize,
     seed: u64,
     /// The epoch last shuffled, and its order; a memory, not a state.
-    shuffled: Option<(u64, Vec<u32>)>,
+    shuffled: Mutex<Option<(u64, Arc<[u32]>)>>,
 }
 
 impl Sampler {
@@ -70,7 +72,7 @@ impl Sampler {
                 frames.len()
             )));
         }
-        Ok(Self { frames, batch_size, seed, shuffled: None })
+        Ok(Self { frames, batch_size, seed, shuffled: Mutex::default() })
     }
 
     /// Steps in an epoch, at least one.
@@ -79,17 +81,25 @@ impl Sampler {
     }
 
     /// The frames of a step, counted from 0.
-    pub fn batch(&mut self, step: u64) -> Vec<u32> {
+    pub fn batch(&self, step: u64) -> Vec<u32> {
         let epoch = step / self.steps_per_epoch();
         let place = (step % self.steps_per_epoch()) as usize * self.batch_size;
-        let order = match self.shuffled.take() {
-            Some((known, order)) if known == epoch => order,
-            _ => Rng::new(self.seed, Stream::Shuffle, epoch, 0).permutation(self.frames.len()),
-        };
+        let order = self.order(epoch);
         let frame = |i: usize| self.frames[order[(place + i) % order.len()] as usize];
-        let batch = (0..self.batch_size).map(frame).collect();
-        self.shuffled = Some((epoch, order));
-        batch
+        (0..self.batch_size).map(frame).collect()
+    }
+
+    fn order(&self, epoch: u64) -> Arc<[u32]> {
+        let mut shuffled = self.shuffled.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shuffled {
+            Some((known, order)) if *known == epoch => Arc::clone(order),
+            _ => {
+                let order = Rng::new(self.seed, Stream::Shuffle, epoch, 0).permutation(self.frames.len());
+                let order: Arc<[u32]> = order.into();
+                *shuffled = Some((epoch, Arc::clone(&order)));
+                order
+            }
+        }
     }
 }
 
@@ -119,9 +129,9 @@ mod tests {
 
     #[test]
     fn an_epoch_holds_every_frame_at_most_once_and_epochs_differ() {
-        let mut sampler = Sampler::new((100..110).collect(), 3, 1).expect("frames");
+        let sampler = Sampler::new((100..110).collect(), 3, 1).expect("frames");
         assert_eq!(sampler.steps_per_epoch(), 3);
-        let mut epoch = |n: u64| (n * 3..n * 3 + 3).flat_map(|step| sampler.batch(step)).collect::<Vec<_>>();
+        let epoch = |n: u64| (n * 3..n * 3 + 3).flat_map(|step| sampler.batch(step)).collect::<Vec<_>>();
         let (first, second) = (epoch(0), epoch(1));
         let mut seen = first.clone();
         seen.sort_unstable();
@@ -132,17 +142,18 @@ mod tests {
 
     #[test]
     fn a_resumed_run_sees_the_same_batches() {
-        let sampler = Sampler::new((0..50).collect(), 8, 3).expect("frames");
-        let mut unbroken = sampler.clone();
+        let sampler = || Sampler::new((0..50).collect(), 8, 3).expect("frames");
+        let unbroken = sampler();
         let batches: Vec<_> = (0..40).map(|step| unbroken.batch(step)).collect();
         for step in [39, 0, 17, 18] {
-            assert_eq!(sampler.clone().batch(step), batches[step as usize], "step {step}");
+            assert_eq!(sampler().batch(step), batches[step as usize], "step {step}");
+            assert_eq!(unbroken.batch(step), batches[step as usize], "step {step}, asked for again");
         }
     }
 
     #[test]
     fn a_dataset_smaller_than_a_batch_wraps_around() {
-        let mut sampler = Sampler::new(vec![4, 5, 6], 8, 0).expect("frames");
+        let sampler = Sampler::new(vec![4, 5, 6], 8, 0).expect("frames");
         let batch = sampler.batch(0);
         assert_eq!((batch.len(), &batch[..3]), (8, &batch[3..6]));
         assert!(Sampler::new(vec![], 8, 0).is_err() && Sampler::new(vec![1], 0, 0).is_err());

@@ -167,17 +167,24 @@ impl Stats {
             .map_err(|e| Error::input(format!("cannot read {}: {e}", path.display())))?;
         let broken = |e| Error::input(format!("{}: {e}", path.display()));
         let json: Map<String, Value> = serde_json::from_str(&spell_nulls(&text)).map_err(broken)?;
-        let mut stats = Self::new(path.display().to_string());
-        for (feature, entries) in &json {
+        Self::from_json(&json, &path.display().to_string())
+    }
+
+    /// The statistics of a JSON map, `{feature: {stat: nested list}}`; `source` names the file in errors.
+    ///
+    /// # Errors
+    /// If a value is not a finite number.
+    pub(super) fn from_json(json: &Map<String, Value>, source: &str) -> Result<Self> {
+        let mut stats = Self::new(source);
+        for (feature, entries) in json {
             let Some(entries) = entries.as_object() else {
-                return Err(Error::input(format!("{}: `{feature}` is not a map", path.display())));
+                return Err(Error::input(format!("{source}: `{feature}` is not a map")));
             };
             for (name, value) in entries {
                 let stat = from_json(value).ok_or_else(|| {
                     Error::input(format!(
-                        "{}: statistic `{name}` of feature `{feature}` is not an array of finite numbers; \
-                         compute the dataset's statistics again",
-                        path.display()
+                        "{source}: statistic `{name}` of feature `{feature}` is not an array of finite numbers; \
+                         compute the dataset's statistics again"
                     ))
                 })?;
                 stats.set(feature, name, stat)?;
@@ -249,7 +256,7 @@ impl Stats {
 }
 
 /// Python writes bare `NaN` and `Infinity` into JSON; as nulls they can be parsed and named.
-fn spell_nulls(text: &str) -> String {
+pub(super) fn spell_nulls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (i, part) in text.split('"').enumerate() {
         if i > 0 {

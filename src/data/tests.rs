@@ -57,7 +57,7 @@ fn what_is_written_is_opened_and_gathered_into_batches() -> Result<()> {
     let dataset = Dataset::open(root.path())?;
     assert_eq!((dataset.len(), info.total_episodes, info.total_tasks), (12, 3, 2));
     assert_eq!(dataset.info, info);
-    assert_eq!(dataset.warnings, [""; 0]);
+    assert_eq!(dataset.warnings.len(), 1, "the second action is always 1: {:?}", dataset.warnings);
     assert_eq!(
         (&dataset.episodes[1].frames, &dataset.episodes[1].tasks),
         (&(5..8), &vec!["push".to_string()])
@@ -69,9 +69,14 @@ fn what_is_written_is_opened_and_gathered_into_batches() -> Result<()> {
     assert_eq!(dataset.stats.get("observation.state", "mean")?.values, [5.5, -5.5]);
     assert_eq!(dataset.stats.get("observation.image", "max")?.shape, [3, 1, 1]);
 
-    let loader =
-        Loader::new(dataset, &policy_features(), Windows::new(2, 3), Padding::Hold, MAX_CACHE_BYTES)?;
-    let batch = loader.batch(&[5, 7])?;
+    let loader = Loader::new(
+        dataset,
+        &policy_features(),
+        Windows::new(2, 3),
+        Padding::Hold,
+        &CacheOptions::default(),
+    )?;
+    let batch = loader.batch(&[5, 7], None)?;
     assert_eq!(batch.states, [[5., -5., 5., -5., 6., -6., 7., -7.]]);
     assert_eq!(batch.actions, [2.5, 1., 3., 1., 3.5, 1., 3.5, 1., 3.5, 1., 3.5, 1.]);
     assert_eq!(batch.is_pad, [false, false, false, false, true, true]);
@@ -79,7 +84,67 @@ fn what_is_written_is_opened_and_gathered_into_batches() -> Result<()> {
     let pictures: Vec<u8> = [5, 5, 6, 7].iter().flat_map(|&i| frame(i).0.planar()).collect();
     assert_eq!(batch.images[0], pictures);
     assert_eq!(loader.frames_of(&[2, 0]), [8, 9, 10, 11, 0, 1, 2, 3, 4]);
-    assert!(loader.batch(&[12]).is_err());
+    assert!(loader.batch(&[12], None).is_err());
+    Ok(())
+}
+
+#[test]
+fn pictures_are_the_same_from_memory_from_files_and_decoded_one_by_one() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let folder = tempfile::tempdir().expect("a folder");
+    let varied = Varied {
+        by: Augmentation { random_crop: 0.5, color_jitter: [0.3, 0.3, 0.3, 0.1] },
+        seed: 1,
+        step: 2,
+    };
+    let frames = [5, 0, 11, 7];
+    let batches = |memory, files: Option<u64>, [height, width]: [usize; 2]| -> Result<_> {
+        let options = CacheOptions { memory, files: files.map(|limit| (folder.path().to_path_buf(), limit)) };
+        let mut features = policy_features();
+        features[0].shape = vec![3, height, width];
+        let dataset = Dataset::open(root.path())?;
+        let loader = Loader::new(dataset, &features, Windows::new(2, 3), Padding::Hold, &options)?;
+        let both = (loader.batch(&frames, None)?, loader.batch(&frames, Some(&varied))?);
+        assert_eq!(loader.image_bytes() > 0, memory > 0);
+        assert_eq!(loader.take_notes(), [""; 0]);
+        Ok(both)
+    };
+    for size in [[2, 4], [5, 3]] {
+        let kept = batches(1 << 20, None, size)?;
+        assert!(kept.0.images != kept.1.images && kept.0.actions == kept.1.actions);
+        assert_eq!(kept, batches(0, None, size)?);
+        // Once to write them, once to read them; then without room.
+        for limit in [1 << 20, 1 << 20, 10] {
+            assert_eq!(kept, batches(0, Some(limit), size)?);
+        }
+    }
+    let constant = batches(0, None, [5, 3])?.0;
+    assert_eq!(constant.images[0][..15], [5; 15], "a picture of one colour stays so");
+    Ok(())
+}
+
+#[test]
+fn what_is_decoded_later_fails_later_and_names_the_frame() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let data = root.path().join("data/chunk-000/file-000.parquet");
+    let mut bytes = fs::read(&data).expect("reads");
+    let png = frame(8).0.to_png()?;
+    // The checksum of its pixels, which no other picture shares, in front of the 12 bytes that end every PNG.
+    let checksum = &png[png.len() - 16..png.len() - 12];
+    let at = bytes.windows(4).position(|part| part == checksum).expect("stored as it is");
+    bytes[at] ^= 1;
+    fs::write(&data, bytes).expect("writes");
+    let dataset = Dataset::open(root.path())?;
+    let load = |memory| {
+        let options = CacheOptions { memory, files: None };
+        Loader::new(dataset.clone(), &policy_features(), Windows::new(1, 1), Padding::Hold, &options)
+    };
+    assert!(load(1 << 20).is_err_and(|e| e.to_string().contains("frame 8")));
+    let loader = load(0)?;
+    assert!(loader.batch(&[7, 9], None).is_ok());
+    assert!(loader.batch(&[7, 8], None).is_err_and(|e| e.to_string().contains("frame 8")));
     Ok(())
 }
 
@@ -134,9 +199,8 @@ fn large_recordings_fill_several_files() -> Result<()> {
 #[test]
 fn bad_datasets_name_the_file_and_what_is_wrong() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage, &[&str]); 11] = [
+    let cases: [(&str, Damage, &[&str]); 10] = [
         ("no info", |r| fs::remove_file(r.join("meta/info.json")).expect("there"), &["info.json"]),
-        ("no stats", |r| fs::remove_file(r.join("meta/stats.json")).expect("there"), &["stats.json"]),
         ("no tasks", |r| fs::remove_file(r.join("meta/tasks.parquet")).expect("there"), &["tasks.parquet"]),
         ("no episodes", |r| fs::remove_dir_all(r.join("meta/episodes")).expect("there"), &["meta/episodes"]),
         ("no data", |r| fs::remove_dir_all(r.join("data")).expect("there"), &["file-000.parquet", "copy"]),
@@ -163,7 +227,7 @@ fn bad_datasets_name_the_file_and_what_is_wrong() {
         (
             "a camera is a video",
             |r| edit_feature(r, "observation.image", |f| f["dtype"] = "video".into()),
-            &["`observation.image`", "not supported yet"],
+            &["file-000.parquet", "`videos/observation.image/"],
         ),
         (
             "frames are missing",
@@ -181,6 +245,74 @@ fn bad_datasets_name_the_file_and_what_is_wrong() {
             assert!(error.to_string().contains(part), "{name}: `{part}` is not in: {error}");
         }
     }
+}
+
+#[test]
+fn statistics_that_are_missing_are_what_was_written() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let written = Dataset::open(root.path())?.stats;
+    let path = root.path().join("meta/stats.json");
+    let text = fs::read_to_string(&path).expect("reads");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("parses");
+    for name in ["q01", "q10", "q50", "q90", "q99"] {
+        json["action"].as_object_mut().expect("a map").remove(name);
+    }
+    fs::write(&path, json.to_string()).expect("writes");
+    let older = Dataset::open(root.path())?;
+    fs::remove_file(&path).expect("there");
+    let mut bare = Dataset::open(root.path())?;
+    assert!(bare.stats.get("observation.image", "mean").is_err(), "pictures are decoded only when asked");
+    bare.complete_stats("observation.image", &["mean", "std"])?;
+    for key in ["observation.image", "observation.state", "action", "stage", "next.done", "task_index"] {
+        for name in describe::NAMES {
+            let expected = written.get(key, name)?;
+            assert_eq!(bare.stats.get(key, name)?, expected, "{key}, {name}");
+            assert_eq!(older.stats.get(key, name)?, expected, "{key}, {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dimension_that_never_changes_is_named_and_has_no_spread() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let path = root.path().join("meta/stats.json");
+    let text = fs::read_to_string(&path).expect("reads");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("parses");
+    // What a sum of squares in single precision leaves of a spread of 0 and a mean of 1.
+    json["action"]["std"][1] = 3e-4.into();
+    json["action"]["mean"][1] = 0.9999.into();
+    fs::write(&path, json.to_string()).expect("writes");
+    let dataset = Dataset::open(root.path())?;
+    assert_eq!(
+        (dataset.stats.get("action", "std")?.values[1], dataset.stats.get("action", "mean")?.values[1]),
+        (0.0, 1.0)
+    );
+    assert!(
+        dataset.warnings[0].contains("`action` never changes in dimension 1 (1)"),
+        "{:?}",
+        dataset.warnings
+    );
+    Ok(())
+}
+
+#[test]
+fn pictures_left_in_their_files_are_the_same() -> Result<()> {
+    let root = tempfile::tempdir().expect("a folder");
+    record(root.path(), 0)?;
+    let left = Dataset::read(Overview::read(root.path())?, 0)?;
+    let mut twice = Dataset::read(Overview::read(root.path())?, u64::MAX)?;
+    twice.append(left)?;
+    for index in (0..24).rev() {
+        assert_eq!(twice.image("observation.image", index)?, frame(index % 12).0, "frame {index}");
+    }
+    fs::remove_dir_all(root.path().join("data")).expect("there");
+    twice.image("observation.image", 11)?;
+    let error = twice.image("observation.image", 12).expect_err("gone").to_string();
+    assert!(error.contains("file-000.parquet") && error.contains("frame 12"), "{error}");
+    Ok(())
 }
 
 #[test]
@@ -257,26 +389,17 @@ fn a_policy_of_another_shape_hears_both_shapes() -> Result<()> {
     let root = tempfile::tempdir().expect("a folder");
     record(root.path(), 0)?;
     let dataset = Dataset::open(root.path())?;
-    let load = |feature: PolicyFeature, cap| {
-        Loader::new(dataset.clone(), &[feature], Windows::new(1, 2), Padding::Zero, cap)
+    let load = |feature: PolicyFeature| {
+        Loader::new(dataset.clone(), &[feature], Windows::new(1, 2), Padding::Zero, &CacheOptions::default())
             .map(|_| ())
             .expect_err("does not fit")
             .to_string()
     };
-    let camera = |shape: &[usize]| PolicyFeature {
-        key: "observation.image".into(),
-        role: Role::Visual,
-        shape: shape.to_vec(),
-    };
-    let error = load(camera(&[3, 96, 96]), MAX_CACHE_BYTES);
-    assert!(error.contains("[3, 2, 4]") && error.contains("[3, 96, 96]"), "{error}");
-    let error = load(camera(&[3, 2, 4]), 100);
-    assert!(error.contains("GiB"), "{error}");
     let state = PolicyFeature { key: "observation.state".into(), role: Role::State, shape: vec![7] };
-    let error = load(state, MAX_CACHE_BYTES);
+    let error = load(state);
     assert!(error.contains("2 values") && error.contains('7'), "{error}");
     let unknown = PolicyFeature { key: "observation.speed".into(), role: Role::State, shape: vec![1] };
-    let error = load(unknown, MAX_CACHE_BYTES);
+    let error = load(unknown);
     assert!(error.contains("`observation.speed`") && error.contains("observation.state"), "{error}");
     Ok(())
 }

@@ -153,7 +153,10 @@ impl DatasetWriter {
         for ((key, feature), column) in self.info.features.iter().zip(&columns) {
             match column {
                 Column::Values(values) => describe::vectors(&mut stats, key, feature.len(), values)?,
-                Column::Pictures(pngs) => describe::pictures(&mut stats, key, pngs)?,
+                Column::Pictures(pngs) => {
+                    let picture = |frame: usize| Image::from_png(&pngs[frame]);
+                    describe::pictures(&mut stats, key, pngs.len(), picture)?;
+                }
             }
         }
         self.write_data(&columns)?;
@@ -172,8 +175,7 @@ impl DatasetWriter {
     /// The episode's columns with the automatic ones, in the order of the file's features.
     fn with_automatic_columns(&mut self) -> Vec<Column> {
         let frames = self.frames_in_episode();
-        let (episode, first, fps) =
-            (self.rows.len() as f64, self.info.total_frames, f64::from(self.info.fps));
+        let (episode, first, fps) = (self.rows.len() as f64, self.info.total_frames, self.info.fps);
         let mut columns = std::mem::take(&mut self.episode);
         for (key, _) in AUTOMATIC {
             let value = |frame: usize| match key {

@@ -50,6 +50,13 @@ impl Graph {
         }
     }
 
+    /// Parameter gradients will be added to what [`Set::Gradients`] holds instead of replacing it. Comes before
+    /// [`Graph::differentiate`].
+    pub fn accumulate_gradients(&mut self) {
+        let all = self.params.iter().map(|(id, param)| (id, 0..param.len));
+        self.written = all.collect();
+    }
+
     /// The gradient of a value, after [`Graph::differentiate`]; that of a parameter is in [`Set::Gradients`].
     pub fn gradient(&self, value: Value) -> Option<Value> {
         self.gradients.get(&value).copied()
@@ -123,7 +130,7 @@ impl Graph {
     }
 
     /// Appends the launch that fills a run of a value with zeros: a sum of no rows.
-    pub(super) fn zero(&mut self, value: Value, run: Range<usize>) {
+    pub(crate) fn zero(&mut self, value: Value, run: Range<usize>) {
         let kernel = ReduceRows { offset: run.start, ..ReduceRows::all(0, run.len()) };
         self.launch(kernel, &[None], &[value]);
     }

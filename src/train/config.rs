@@ -1,5 +1,7 @@
 //! How a policy is trained: everything but the policy and the data.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::optimizer::Hyper;
@@ -29,8 +31,10 @@ pub enum Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Samples of a step.
+    /// Samples that go through the network together.
     pub batch_size: usize,
+    /// Batches whose mean gradient makes an optimiser step.
+    pub grad_accum_steps: usize,
     /// Optimiser steps in all; the schedule ends there.
     pub steps: u64,
     /// Which optimiser.
@@ -57,6 +61,18 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Share of the episodes kept for the validation loss.
     pub eval_split: f64,
+    /// Smallest side of random crops as a share of the picture's; 1 crops nothing.
+    pub random_crop: f64,
+    /// Random changes of brightness, contrast, saturation and hue, as [`crate::data::Augmentation`] has them.
+    pub color_jitter: [f64; 4],
+    /// Threads that make batches ahead; 0 for none, nothing given for what suits the machine.
+    pub num_workers: Option<usize>,
+    /// GiB of memory that decoded pictures may take: if all fit, they are decoded up front.
+    pub image_cache_gib: f64,
+    /// Where decoded pictures are kept on disk.
+    pub decoded_cache: Option<PathBuf>,
+    /// GiB that they may take there.
+    pub decoded_cache_gib: f64,
     /// Steps between two lines of metrics.
     pub log_freq: u64,
     /// Steps between two checkpoints; the last step always has one.
@@ -77,6 +93,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             batch_size: 64,
+            grad_accum_steps: 1,
             steps: 18_000,
             optimizer: OptimizerKind::Adamw,
             lr: 1e-3,
@@ -90,6 +107,12 @@ impl Default for TrainConfig {
             ema_decay: 0.999,
             seed: 0,
             eval_split: 0.05,
+            random_crop: 1.0,
+            color_jitter: [0.0; 4],
+            num_workers: None,
+            image_cache_gib: 2.0,
+            decoded_cache: None,
+            decoded_cache_gib: 20.0,
             log_freq: 100,
             save_freq: 2000,
             eval_freq: 1000,
@@ -150,6 +173,9 @@ impl TrainConfig {
         if self.batch_size == 0 {
             return wrong("batch-size", &self.batch_size, "at least 1");
         }
+        if self.grad_accum_steps == 0 {
+            return wrong("grad-accum-steps", &self.grad_accum_steps, "at least 1");
+        }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return wrong("lr", &self.lr, "a positive number");
         }
@@ -170,15 +196,34 @@ impl TrainConfig {
             ("grad-clip-norm", self.grad_clip_norm),
             ("target-loss", self.target_loss),
             ("max-minutes", self.max_minutes),
+            ("image-cache-gib", self.image_cache_gib),
+            ("decoded-cache-gib", self.decoded_cache_gib),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 return wrong(flag, &value, "a number that is not negative");
             }
         }
+        // No machine has more cores, and a thread costs memory.
+        if let Some(workers) = self.num_workers.filter(|&workers| workers > 1024) {
+            return wrong("num-workers", &workers, "at most 1024");
+        }
+        #[cfg(feature = "data")]
+        self.augmentation().check()?;
         if self.log_freq == 0 || self.save_freq == 0 {
             return wrong("log-freq or --save-freq", &0, "at least 1");
         }
         Ok(())
+    }
+
+    /// Samples of an optimiser step.
+    pub fn samples_per_step(&self) -> usize {
+        self.batch_size * self.grad_accum_steps
+    }
+
+    /// What is done to training pictures.
+    #[cfg(feature = "data")]
+    pub fn augmentation(&self) -> crate::data::Augmentation {
+        crate::data::Augmentation { random_crop: self.random_crop, color_jitter: self.color_jitter }
     }
 
     /// The learning rate of a step, counted from 1, when `progress` of the run, from 0 to 1, is over.
@@ -230,9 +275,16 @@ mod tests {
         for (config, flag) in [
             (TrainConfig { steps: 0, ..default.clone() }, "--steps"),
             (TrainConfig { batch_size: 0, ..default.clone() }, "--batch-size"),
+            (TrainConfig { grad_accum_steps: 0, ..default.clone() }, "--grad-accum-steps"),
             (TrainConfig { lr: f64::NAN, ..default.clone() }, "--lr"),
             (TrainConfig { ema_decay: 1.0, ..default.clone() }, "--ema-decay"),
             (TrainConfig { grad_clip_norm: -1.0, ..default.clone() }, "--grad-clip-norm"),
+            #[cfg(feature = "data")]
+            (TrainConfig { random_crop: 0.0, ..default.clone() }, "--random-crop"),
+            #[cfg(feature = "data")]
+            (TrainConfig { color_jitter: [0.0, 0.0, 0.0, 2.0], ..default.clone() }, "--color-jitter"),
+            (TrainConfig { num_workers: Some(5000), ..default.clone() }, "--num-workers"),
+            (TrainConfig { image_cache_gib: -1.0, ..default.clone() }, "--image-cache-gib"),
             (TrainConfig { eval_split: 1.0, ..default }, "--eval-split"),
         ] {
             let error = config.check().expect_err(flag);

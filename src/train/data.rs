@@ -1,16 +1,19 @@
 //! Batches in the units of the network: windows of a data set, normalised, with keyed noise and times.
 
 use crate::data::{
-    Batch, Dataset, Loader, MAX_CACHE_BYTES, Padding, PolicyFeature, Role, Sampler, Windows, split_episodes,
+    Augmentation, Batch, CacheOptions, Dataset, Loader, Padding, PolicyFeature, Role, Sampler, Varied,
+    Windows, split_episodes,
 };
+use crate::memory::available;
 use crate::policy::{
-    ActionPadding, Config, Feature, FeatureType, Kept, Normalizer, Pixels, Stats, Unconditional, join_states,
+    ActionPadding, Config, Feature, FeatureType, Images, Kept, Normalizer, Observations, Pixels, Stats,
+    Unconditional, join_states,
 };
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
-use super::loss_weights;
 use super::reflow::FramePairs;
+use super::{StepInputs, TrainConfig, loss_weights};
 
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
@@ -31,6 +34,30 @@ pub struct Prepared {
     pub weights: Vec<f32>,
 }
 
+impl Prepared {
+    /// One of `parts` equal parts of the samples, as a step takes it.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn part(&self, part: usize, parts: usize) -> StepInputs<'_> {
+        fn cut<T>(values: &[T], part: usize, parts: usize) -> &[T] {
+            let size = values.len() / parts;
+            &values[part * size..][..size]
+        }
+        StepInputs {
+            seen: Observations {
+                images: self.images.iter().map(|images| Images::Bytes(cut(images, part, parts))).collect(),
+                state: cut(&self.state, part, parts),
+            },
+            dropped: cut(&self.dropped, part, parts),
+            actions: cut(&self.actions, part, parts),
+            noise: cut(&self.noise, part, parts),
+            times: cut(&self.times, part, parts),
+            weights: cut(&self.weights, part, parts),
+        }
+    }
+}
+
 /// The training and validation samples of a data set.
 pub struct TrainingData {
     loader: Loader,
@@ -41,11 +68,17 @@ pub struct TrainingData {
     config: Config,
     normalizer: Normalizer,
     seed: u64,
+    augmentation: Augmentation,
     pairs: Option<FramePairs>,
 }
 
+/// Bytes of a number of GiB.
+fn gib(number: f64) -> f64 {
+    number * f64::from(1 << 30)
+}
+
 impl TrainingData {
-    /// Decodes the images and splits the episodes.
+    /// Splits the episodes and makes ready the images, all of which are decoded now if they fit into memory.
     ///
     /// # Errors
     /// If the data set lacks what the policy is configured for, or is too small.
@@ -53,10 +86,9 @@ impl TrainingData {
         dataset: Dataset,
         config: &Config,
         normalizer: Normalizer,
-        batch_size: usize,
-        eval_split: f64,
-        seed: u64,
+        settings: &TrainConfig,
     ) -> Result<Self> {
+        let seed = settings.seed;
         let cameras = present_cameras(config, &dataset)?;
         let features = features(config, &cameras);
         let windows = Windows::new(config.n_obs_steps, config.chunk_size);
@@ -64,11 +96,29 @@ impl TrainingData {
             ActionPadding::Hold => Padding::Hold,
             ActionPadding::Zero => Padding::Zero,
         };
-        let split = split_episodes(dataset.episodes.len(), eval_split, seed)?;
-        let loader = Loader::new(dataset, &features, windows, padding, MAX_CACHE_BYTES)?;
-        let train = Sampler::new(loader.frames_of(&split.train), batch_size, seed)?;
+        let split = split_episodes(dataset.episodes.len(), settings.eval_split, seed)?;
+        let files = settings.decoded_cache.clone();
+        let options = CacheOptions {
+            // At most half of what is free: a run needs more than pictures.
+            memory: available()
+                .map_or(usize::MAX, |free| free as usize / 2)
+                .min(gib(settings.image_cache_gib) as usize),
+            files: files.map(|folder| (folder, gib(settings.decoded_cache_gib) as u64)),
+        };
+        let loader = Loader::new(dataset, &features, windows, padding, &options)?;
+        let train = Sampler::new(loader.frames_of(&split.train), settings.samples_per_step(), seed)?;
         let validation = loader.frames_of(&split.validation);
-        Ok(Self { loader, train, validation, cameras, config: config.clone(), normalizer, seed, pairs: None })
+        Ok(Self {
+            loader,
+            train,
+            validation,
+            cameras,
+            config: config.clone(),
+            normalizer,
+            seed,
+            augmentation: settings.augmentation(),
+            pairs: None,
+        })
     }
 
     /// Steps that show every training sample once.
@@ -81,6 +131,11 @@ impl TrainingData {
         self.loader.dataset().episodes.last().map_or(0, |episode| episode.frames.end)
     }
 
+    /// The loader.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
     /// From now on a sample is its frame's pair: the noise and the chunk, without padding.
     pub fn couple(&mut self, pairs: FramePairs) {
         self.pairs = Some(pairs);
@@ -91,7 +146,7 @@ impl TrainingData {
     /// # Errors
     /// If there is no such frame.
     pub fn seen(&self, frames: &[u32]) -> Result<Kept> {
-        let Batch { images, states, .. } = self.loader.batch(frames)?;
+        let Batch { images, states, .. } = self.loader.batch(frames, None)?;
         let images = self.by_camera(images).into_iter().map(Pixels::Bytes).collect();
         Ok(Kept { images, state: self.joined(&states) })
     }
@@ -108,8 +163,8 @@ impl TrainingData {
     /// The batch of a training step, counted from 1: a function of the seed and the step alone.
     ///
     /// # Errors
-    /// If an action is not finite.
-    pub fn batch(&mut self, step: u64) -> Result<Prepared> {
+    /// If an action is not finite, or a picture is broken.
+    pub fn batch(&self, step: u64) -> Result<Prepared> {
         let frames = self.train.batch(step - 1);
         self.prepare(&frames, [Stream::TrainNoise, Stream::TrainTime], step)
     }
@@ -131,7 +186,11 @@ impl TrainingData {
     }
 
     fn prepare(&self, frames: &[u32], [noise, time]: [Stream; 2], step: u64) -> Result<Prepared> {
-        let Batch { images, states, mut actions, mut is_pad, .. } = self.loader.batch(frames)?;
+        // Validation sees what is there.
+        let training = noise != time;
+        let varied = Varied { by: self.augmentation, seed: self.seed, step };
+        let varied = (training && self.augmentation != Augmentation::NONE).then_some(&varied);
+        let Batch { images, states, mut actions, mut is_pad, .. } = self.loader.batch(frames, varied)?;
         match &self.pairs {
             Some(pairs) => {
                 actions = frames.iter().flat_map(|&frame| pairs.of(frame).1).copied().collect();
@@ -157,11 +216,10 @@ impl TrainingData {
             let drawn: Vec<f32> = (0..size).map(|_| rng.normal() as f32).collect();
             prepared.noise.extend(self.pairs.as_ref().map_or(&drawn[..], |pairs| pairs.of(frame).0));
             // Where one stream serves both, the time follows the noise.
-            let mut rng = if noise == time { rng } else { Rng::new(self.seed, time, step, sample) };
+            let mut rng = if training { Rng::new(self.seed, time, step, sample) } else { rng };
             let flow = &self.config.flow;
             prepared.times.push(flow.time_law.sample(flow.noise_at, &mut rng) as f32);
-            // Validation always sees.
-            let share = if noise == time { 0.0 } else { f64::from(self.config.observation_dropout) };
+            let share = if training { f64::from(self.config.observation_dropout) } else { 0.0 };
             let mut rng = Rng::new(self.seed, Stream::ObservationDropout, step, sample);
             if share > 0.0 && rng.uniform() < share {
                 self.drop_observation(&mut prepared, sample as usize);

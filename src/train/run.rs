@@ -116,6 +116,7 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
     outcome.loss = outcome.losses.iter().fold(f64::NAN, |mean, &(_, loss)| smooth(mean, loss));
     let start = Instant::now();
     let (first, mut logged, mut logged_at) = (trainer.done(), trainer.done(), Instant::now());
+    let mut waited = trainer.waited();
     while trainer.done() < settings.steps {
         let minutes = start.elapsed().as_secs_f64() / 60.0;
         let mut progress = trainer.done() as f64 / settings.steps as f64;
@@ -134,17 +135,21 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
             outcome.loss = smooth(outcome.loss, f64::from(report.loss));
             outcome.losses.push((step, f64::from(report.loss)));
             reached = settings.target_loss > 0.0 && outcome.loss <= settings.target_loss;
-            let rate = (step - logged) as f64 / logged_at.elapsed().as_secs_f64().max(1e-9);
-            (logged, logged_at) = (step, Instant::now());
-            let samples_per_s = rate * settings.batch_size as f64;
+            let took = logged_at.elapsed().as_secs_f64().max(1e-9);
+            let rate = (step - logged) as f64 / took;
+            let data_share = (trainer.waited() - waited).as_secs_f64() / took;
+            (logged, logged_at, waited) = (step, Instant::now(), trainer.waited());
+            trainer.take_notes().iter().for_each(|note| (with.progress)(note));
+            let samples_per_s = rate * settings.samples_per_step() as f64;
             metrics.write(&json!({
                 "step": step,
                 "epoch": step as f64 / trainer.steps_per_epoch().max(1) as f64,
-                "samples": step * settings.batch_size as u64,
+                "samples": step * settings.samples_per_step() as u64,
                 "loss": report.loss,
                 "grad_norm": report.grad_norm,
                 "lr": settings.learning_rate(step, progress),
                 "samples_per_s": samples_per_s,
+                "data_share": data_share,
                 "elapsed_s": start.elapsed().as_secs_f64(),
             }))?;
             let mut left =
@@ -153,10 +158,11 @@ pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
                 left = left.min(60.0 * settings.max_minutes - start.elapsed().as_secs_f64()).max(0.0);
             }
             (with.progress)(&format!(
-                "step {step}/{} loss {:.4} grad {:.3} {samples_per_s:.0} samples/s ETA {}",
+                "step {step}/{} loss {:.4} grad {:.3} {samples_per_s:.0} samples/s data {:.0} % ETA {}",
                 settings.steps,
                 outcome.loss,
                 report.grad_norm,
+                100.0 * data_share,
                 duration(left)
             ));
         }

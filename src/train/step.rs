@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::graph::{Bank, Graph, Params, Program, Shard, Training, Value};
+use crate::kernels::add_rows::AddInto;
 use crate::kernels::optimizer::{Adam, ClipScale, Hyper, SquaredNorm};
 use crate::kernels::{Dtype, Set};
 use crate::policy::{Config, Family, LossReduction, MIP_TIME, Network, Objective, Observations, Time};
@@ -24,6 +25,9 @@ pub enum Purpose {
     Loss,
     /// Gradients, left in [`Set::Gradients`].
     Gradients,
+    /// Gradients, added to those in [`Set::Gradients`], and a loss that is added up from [`TrainStep::begin`] on: a
+    /// part of a batch, before an [`super::UpdateStep`].
+    Accumulate,
     /// Gradients, clipping, and the update.
     Update(Update),
 }
@@ -92,6 +96,14 @@ impl TrainStep {
         Ok(Self { program: Program::new(&graph, bank)?, launches: graph.launches(), updates })
     }
 
+    /// Begins to add up losses anew; nothing where they are not.
+    ///
+    /// # Errors
+    /// If the GPU was lost.
+    pub fn begin(&self) -> Result<()> {
+        if self.program.has(LOSS_SUM) { self.program.write(LOSS_SUM, &[0.0]) } else { Ok(()) }
+    }
+
     /// Runs one step; on a GPU it is submitted, not awaited. `step` counts from 1.
     ///
     /// # Errors
@@ -128,7 +140,7 @@ impl TrainStep {
     /// # Errors
     /// If the GPU was lost.
     pub fn report(&self) -> Result<StepReport> {
-        let loss = self.program.read("loss")?[0];
+        let loss = self.program.read(if self.program.has(LOSS_SUM) { LOSS_SUM } else { "loss" })?[0];
         if !self.updates {
             return Ok(StepReport { loss, grad_norm: f32::NAN, bad_step: None });
         }
@@ -156,12 +168,20 @@ impl TrainStep {
     }
 }
 
+/// The sum of the losses of a batch's parts.
+const LOSS_SUM: &str = "loss_sum";
+
 /// The graph of a step: forward, and as much of backward, clipping and update as its purpose asks for.
 pub fn step_graph(config: &Config, network: &Network, params: &Arc<Params>, shape: &StepShape) -> Graph {
     let training = (shape.purpose != Purpose::Loss).then_some(Training { dropout: shape.dropout });
     let mut graph = Graph::new(Arc::clone(params), training);
     let loss = forward(&mut graph, config, network, shape);
     graph.output("loss", loss);
+    if shape.purpose == Purpose::Accumulate {
+        let sum = graph.input(LOSS_SUM, Dtype::F32, &[1]);
+        graph.launch(AddInto { offset: 0, len: 1 }, &[Some(loss)], &[sum]);
+        graph.accumulate_gradients();
+    }
     if training.is_some() {
         let one = graph.constant(&[1], vec![1.0]);
         graph.differentiate(loss, one);
@@ -227,7 +247,7 @@ fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: &StepSh
 }
 
 /// Appends clipping and the optimiser over the flat shards.
-fn append_update(graph: &mut Graph, update: Update) {
+pub(super) fn append_update(graph: &mut Graph, update: Update) {
     // Parameters that stay as they are lie in shards of their own, which have no gradients.
     let shards: Vec<(usize, Shard)> = graph.params().shards().iter().copied().enumerate().collect();
     let shards: Vec<_> = shards.into_iter().filter(|(_, shard)| shard.rate > 0.0).collect();

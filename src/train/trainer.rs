@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::data::{Prepared, TrainingData};
-use super::{OptimizerKind, Purpose, StepInputs, StepReport, StepShape, TrainConfig, TrainStep, Update};
+use super::batches::Batches;
+use super::data::TrainingData;
+use super::memory::{self, Needs};
+use super::{OptimizerKind, Purpose, StepReport, StepShape, TrainConfig, TrainStep, Update, UpdateStep};
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
-use crate::policy::{
-    Config, Folder, Images, Network, Observations, Parts, Pretrained, RunDir, Stats, run_dir,
-    write_pretrained,
-};
+use crate::policy::{Config, Folder, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained};
 use crate::{Error, Result};
 
 /// Validation batches: enough for two digits.
@@ -30,8 +30,11 @@ pub struct Trainer {
     network: Network,
     params: Arc<Params>,
     bank: Bank,
-    data: TrainingData,
+    data: Arc<TrainingData>,
+    batches: Batches,
     step: TrainStep,
+    /// What follows the step's last part, where a step has several.
+    update: Option<UpdateStep>,
     validation: Option<TrainStep>,
     done: u64,
 }
@@ -54,6 +57,22 @@ impl Trainer {
         let params = Arc::new(params);
         let mut sets = vec![Set::Weights, Set::Gradients, Set::Moment1, Set::Moment2];
         sets.extend((settings.ema_decay > 0.0).then_some(Set::Average));
+        let update = Update {
+            decoupled: settings.optimizer == OptimizerKind::Adamw,
+            average: settings.ema_decay > 0.0,
+        };
+        let parts = settings.grad_accum_steps > 1;
+        let purpose = if parts { Purpose::Accumulate } else { Purpose::Update(update) };
+        let shape = shape_of(settings, &data, purpose, config.dropout);
+        let validates = settings.eval_freq > 0 && data.held_out() > 0;
+        let needs = |batch| {
+            let shape = StepShape { batch, ..shape.clone() };
+            let waiting = Batches::AT_ONCE * settings.grad_accum_steps;
+            Needs::of(device, config, &network, &params, &shape, update, validates, waiting)
+        };
+        if memory::on_host(device) {
+            memory::check(settings.batch_size, settings.grad_accum_steps, None, needs)?;
+        }
         let bank = Bank::new(device, &params, &sets)?;
         let initial = match from {
             Some(pretrained) => pretrained.weights(&params)?,
@@ -63,12 +82,10 @@ impl Trainer {
         if settings.ema_decay > 0.0 {
             write_set(&bank, Set::Average, &initial);
         }
-        let update = Update {
-            decoupled: settings.optimizer == OptimizerKind::Adamw,
-            average: settings.ema_decay > 0.0,
-        };
-        let shape = shape_of(settings, &data, Purpose::Update(update), config.dropout);
         let step = TrainStep::new(config, &network, &bank, shape)?;
+        let update = parts.then(|| UpdateStep::new(&bank, update)).transpose()?;
+        let data = Arc::new(data);
+        let workers = settings.num_workers.unwrap_or_else(|| workers(device));
         Ok(Self {
             config: config.clone(),
             settings: settings.clone(),
@@ -76,8 +93,10 @@ impl Trainer {
             network,
             params,
             bank,
+            batches: Batches::new(Arc::clone(&data), workers),
             data,
             step,
+            update,
             validation: None,
             done: 0,
         })
@@ -91,6 +110,21 @@ impl Trainer {
     /// Steps that show every training sample once.
     pub fn steps_per_epoch(&self) -> u64 {
         self.data.steps_per_epoch()
+    }
+
+    /// How long steps have waited for their data so far.
+    pub fn waited(&self) -> Duration {
+        self.batches.waited()
+    }
+
+    /// Bytes of decoded pictures in memory; 0 where they are decoded as they are needed.
+    pub fn image_bytes(&self) -> usize {
+        self.data.loader().image_bytes()
+    }
+
+    /// What the user should hear of since last asked.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.data.loader().take_notes()
     }
 
     /// The network.
@@ -118,11 +152,23 @@ impl Trainer {
     /// If the batch cannot be made, or the device was lost.
     pub fn advance(&mut self, progress: f64) -> Result<()> {
         let number = self.done + 1;
-        let batch = self.data.batch(number)?;
+        let batch = self.batches.of(number)?;
         let hyper = self.settings.hyper(number, progress);
-        self.step.run(&inputs(&batch), &hyper, self.settings.seed, number)?;
+        let parts = self.settings.grad_accum_steps;
+        self.step.begin()?;
+        for part in 0..parts {
+            self.step.run(&batch.part(part, parts), &hyper, self.settings.seed, self.number(number, part))?;
+        }
+        if let Some(update) = &self.update {
+            update.run(&hyper, number)?;
+        }
         self.done = number;
         Ok(())
+    }
+
+    /// What keys the randomness of a step's part, counted from 1: that of a step where it has one part.
+    fn number(&self, step: u64, part: usize) -> u64 {
+        (step - 1) * self.settings.grad_accum_steps as u64 + part as u64 + 1
     }
 
     /// Waits for the last step and reads its loss.
@@ -130,7 +176,10 @@ impl Trainer {
     /// # Errors
     /// If the loss or a gradient was not finite; the sentence names the step and the tensor.
     pub fn report(&mut self) -> Result<StepReport> {
-        let report = self.step.report()?;
+        let mut report = self.step.report()?;
+        if let Some(update) = &self.update {
+            (report.grad_norm, report.bad_step) = update.report()?;
+        }
         if let Some(bad) = report.bad_step {
             return Err(self.explain(bad)?);
         }
@@ -142,18 +191,27 @@ impl Trainer {
 
     /// Runs a step whose gradient was not finite again, without its update, and names what is not finite.
     fn explain(&mut self, bad: u64) -> Result<Error> {
+        self.batches.rest();
         let batch = self.data.batch(bad)?;
         let shape = shape_of(&self.settings, &self.data, Purpose::Gradients, self.config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
-        step.run(&inputs(&batch), &self.settings.hyper(bad, 0.0), self.settings.seed, bad)?;
-        let loss = step.report()?.loss;
         let first = |set| -> Result<Option<String>> {
             let values = self.bank.read(set)?;
             let mut named = self.params.iter().zip(&values);
             let found = named.find(|(_, values)| values.iter().any(|v| !v.is_finite()));
             Ok(found.map(|((_, param), _)| param.name.clone()))
         };
-        let what = match (first(Set::Weights)?, first(Set::Gradients)?) {
+        let (mut loss, mut bad_gradient) = (f32::NAN, None);
+        for part in 0..self.settings.grad_accum_steps {
+            let inputs = batch.part(part, self.settings.grad_accum_steps);
+            let hyper = self.settings.hyper(bad, 0.0);
+            step.run(&inputs, &hyper, self.settings.seed, self.number(bad, part))?;
+            (loss, bad_gradient) = (step.report()?.loss, first(Set::Gradients)?);
+            if bad_gradient.is_some() {
+                break;
+            }
+        }
+        let what = match (first(Set::Weights)?, bad_gradient) {
             (Some(name), _) => format!("weight `{name}` is not finite"),
             (None, Some(name)) => format!("the gradient of `{name}` is not finite (loss {loss})"),
             (None, None) => format!("the gradient's norm is not finite (loss {loss})"),
@@ -182,7 +240,7 @@ impl Trainer {
         let Some(step) = &self.validation else { return Ok(None) };
         let (mut sum, mut count) = (0.0, 0);
         for batch in self.data.validation(batch, VALIDATION_BATCHES) {
-            step.run(&inputs(&batch?), &self.settings.hyper(1, 0.0), 0, 1)?;
+            step.run(&batch?.part(0, 1), &self.settings.hyper(1, 0.0), 0, 1)?;
             sum += step.loss()?;
             count += 1;
         }
@@ -249,18 +307,11 @@ fn shape_of(settings: &TrainConfig, data: &TrainingData, purpose: Purpose, dropo
     StepShape { batch: settings.batch_size, cameras, t_per_slot: false, purpose, dropout }
 }
 
-fn inputs(batch: &Prepared) -> StepInputs<'_> {
-    StepInputs {
-        seen: Observations {
-            images: batch.images.iter().map(|images| Images::Bytes(images)).collect(),
-            state: &batch.state,
-        },
-        dropped: &batch.dropped,
-        actions: &batch.actions,
-        noise: &batch.noise,
-        times: &batch.times,
-        weights: &batch.weights,
-    }
+/// Threads that load data unless the user says otherwise: a CPU device needs cores for itself.
+fn workers(device: &Device) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let idle = if matches!(device, Device::Gpu(_)) { cores } else { cores / 2 };
+    idle.clamp(1, 8)
 }
 
 fn write_set(bank: &Bank, set: Set, values: &[Vec<f32>]) {

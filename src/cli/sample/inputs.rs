@@ -8,7 +8,6 @@ use safetensors::{Dtype, SafeTensors};
 use crate::cli::common::note;
 use crate::data::{Dataset, Windows};
 use crate::eval::check_fit;
-use crate::image::Image;
 use crate::policy::tensors::Tensors;
 use crate::policy::{FeatureType, Images, Kept, Observations, Pixels, Policy, join_states};
 use crate::sim::{self, Observation};
@@ -74,7 +73,7 @@ pub fn from_dataset(policy: &Policy, root: &Path, frame: usize) -> Result<Inputs
     for frame in windows.observation(&dataset.episode_range(frame), frame) {
         for ((key, feature), images) in config.images().zip(&mut images) {
             let place = || format!("{}: `{key}` of frame {frame}", root.display());
-            let image = Image::from_png(dataset.picture(key, frame)?).map_err(|e| e.at(place()))?;
+            let image = dataset.image(key, frame)?;
             let found = [3, image.height, image.width];
             if found != feature.shape.as_slice() {
                 return Err(Error::input(format!(

@@ -1,16 +1,22 @@
 //! The settings of a run as flags.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use crate::policy::Objective;
 use crate::train::{OptimizerKind, Schedule, TrainConfig};
+use crate::{Error, Result};
 
 /// Settings that are given; the others keep their values.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// Samples of a step [default: the preset's]
+    /// Samples that go through the network together [default: the preset's]
     #[arg(long)]
     batch_size: Option<usize>,
+    /// Batches whose mean gradient makes an optimizer step
+    #[arg(long, value_name = "K")]
+    grad_accum_steps: Option<usize>,
     /// Optimizer steps in all [default: the preset's]
     #[arg(long, conflicts_with = "epochs")]
     steps: Option<u64>,
@@ -62,6 +68,25 @@ pub struct Settings {
     /// Share of the episodes kept for the validation loss
     #[arg(long)]
     eval_split: Option<f64>,
+    /// Crops training pictures at random, to this share of each side at least; 1 for none
+    #[arg(long, value_name = "SHARE")]
+    random_crop: Option<f64>,
+    /// Changes brightness, contrast, saturation and hue of training pictures at random, as torchvision's ColorJitter:
+    /// 0.2,0.2,0.2,0.05, say; what is left out is 0, for none
+    #[arg(long, value_name = "B,C,S,H", value_delimiter = ',')]
+    color_jitter: Option<Vec<f64>>,
+    /// Threads that load data ahead of the device [default: the cores, on the CPU half of them, at most 8]
+    #[arg(long, value_name = "N")]
+    num_workers: Option<usize>,
+    /// Memory for decoded pictures, in GiB: if all fit, they are decoded once, else whenever they are needed
+    #[arg(long, value_name = "GIB")]
+    image_cache_gib: Option<f64>,
+    /// Keeps decoded pictures in this folder, for the next epoch and the next run
+    #[arg(long, value_name = "DIR")]
+    decoded_cache: Option<PathBuf>,
+    /// What that folder may hold, in GiB; the oldest files of other data sets go first
+    #[arg(long, value_name = "GIB")]
+    decoded_cache_gib: Option<f64>,
     /// Steps between two lines of metrics
     #[arg(long)]
     log_freq: Option<u64>,
@@ -98,10 +123,24 @@ fn schedule(name: &str) -> Result<Schedule, String> {
 }
 
 impl Settings {
+    /// Checks what flags can hold and a configuration cannot.
+    ///
+    /// # Errors
+    /// If more ranges of colours are given than there are.
+    pub fn check(&self) -> Result<()> {
+        match self.color_jitter.as_ref().map_or(0, Vec::len) {
+            0..=4 => Ok(()),
+            more => {
+                Err(Error::input(format!("--color-jitter has {more} ranges: give at most four, B,C,S,H")))
+            }
+        }
+    }
+
     /// Puts what is given over `base`.
     pub fn over(&self, base: TrainConfig) -> TrainConfig {
         TrainConfig {
             batch_size: self.batch_size.unwrap_or(base.batch_size),
+            grad_accum_steps: self.grad_accum_steps.unwrap_or(base.grad_accum_steps),
             steps: self.steps.unwrap_or(base.steps),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
             lr: self.lr.unwrap_or(base.lr),
@@ -115,6 +154,15 @@ impl Settings {
             ema_decay: self.ema_decay.unwrap_or(base.ema_decay),
             seed: self.seed.unwrap_or(base.seed),
             eval_split: self.eval_split.unwrap_or(base.eval_split),
+            random_crop: self.random_crop.unwrap_or(base.random_crop),
+            color_jitter: match &self.color_jitter {
+                Some(ranges) => std::array::from_fn(|i| ranges.get(i).copied().unwrap_or(0.0)),
+                None => base.color_jitter,
+            },
+            num_workers: self.num_workers.or(base.num_workers),
+            image_cache_gib: self.image_cache_gib.unwrap_or(base.image_cache_gib),
+            decoded_cache: self.decoded_cache.clone().or(base.decoded_cache),
+            decoded_cache_gib: self.decoded_cache_gib.unwrap_or(base.decoded_cache_gib),
             log_freq: self.log_freq.unwrap_or(base.log_freq),
             save_freq: self.save_freq.unwrap_or(base.save_freq),
             eval_freq: self.eval_freq.unwrap_or(base.eval_freq),
