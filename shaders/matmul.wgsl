@@ -33,14 +33,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             var k = at % DEPTH;
             if p.a_column != 1u { i = at % TILE; k = at / TILE; }
             let inside_a = i0 + i < p.m && k0 + k < p.k;
-            let a_at = a0 + (i0 + i) * p.a_row + (k0 + k) * p.a_column;
-            a_tile[k * PITCH + i] = select(0.0, a[select(0u, a_at, inside_a)], inside_a);
+            let at_a = a0 + (i0 + i) * p.a_row + (k0 + k) * p.a_column;
+            a_tile[k * PITCH + i] = select(0.0, a[select(0u, at_a, inside_a)], inside_a);
             var j = at % TILE;
             k = at / TILE;
             if p.b_column != 1u { j = at / DEPTH; k = at % DEPTH; }
             let inside_b = j0 + j < p.n && k0 + k < p.k;
-            let b_at = b0 + (k0 + k) * p.b_row + (j0 + j) * p.b_column;
-            b_tile[k * PITCH + j] = select(0.0, b[select(0u, b_at, inside_b)], inside_b);
+            let at_b = b0 + (k0 + k) * p.b_row + (j0 + j) * p.b_column;
+            b_tile[k * PITCH + j] = select(0.0, b_at(select(0u, at_b, inside_b)), inside_b);
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var k = 0u; k < p.k; k++) {
         let ak = k * p.a_column;
         let bk = column + k * p.b_row;
-        let right = vec4(b[bk.x], b[bk.y], b[bk.z], b[bk.w]);
+        let right = vec4(b_at(bk.x), b_at(bk.y), b_at(bk.z), b_at(bk.w));
         s0 += a[row.x + ak] * right;
         s1 += a[row.y + ak] * right;
         s2 += a[row.z + ak] * right;

@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let b0 = p.b_offset + entry * p.b_batch + min(j, p.n - 1u) * p.b_column;
     var sum = 0.0;
     for (var k = local / 16u; k < p.k; k += 4u) {
-        sum += a[a0 + k * p.a_column] * b[b0 + k * p.b_row];
+        sum += a[a0 + k * p.a_column] * b_at(b0 + k * p.b_row);
     }
     partial[local] = sum;
     workgroupBarrier();

@@ -38,8 +38,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var t4 = mat4x4<f32>(); var t5 = mat4x4<f32>(); var t6 = mat4x4<f32>(); var t7 = mat4x4<f32>();
     for (var k = 0u; k < p.k; k++) {
         let x = vec4(a[row.x], a[row.y], a[row.z], a[row.w]);
-        let y = vec4(b[near.x], b[near.y], b[near.z], b[near.w]);
-        let z = vec4(b[far.x], b[far.y], b[far.z], b[far.w]);
+        let y = vec4(b_at(near.x), b_at(near.y), b_at(near.z), b_at(near.w));
+        let z = vec4(b_at(far.x), b_at(far.y), b_at(far.z), b_at(far.w));
         s0 += low(x.x, y); s1 += high(x.x, y); t0 += low(x.x, z); t1 += high(x.x, z);
         s2 += low(x.y, y); s3 += high(x.y, y); t2 += low(x.y, z); t3 += high(x.y, z);
         s4 += low(x.z, y); s5 += high(x.z, y); t4 += low(x.z, z); t5 += high(x.z, z);

@@ -153,6 +153,18 @@ fn one_seed_gives_one_chunk_on_every_device() {
 }
 
 #[test]
+fn weights_as_f16_give_nearly_the_same_chunk() {
+    let chunk = |weights| numbers(&normalized(&["--steps", "3", "--weights", weights]));
+    let (whole, half) = (chunk("f32"), chunk("f16"));
+    assert_eq!(whole, numbers(&normalized(&["--steps", "3"])));
+    let errors = half.iter().zip(&whole).map(|(a, b)| (a - b).abs());
+    let worst = errors.fold(0.0, f64::max);
+    assert!(worst > 0.0 && worst < 0.02, "off by {worst}");
+    let told = refusal(&["--weights", "f64"]);
+    assert!(told.contains("weights as `f64`: use f32 or f16"), "{told}");
+}
+
+#[test]
 fn what_is_written_can_be_read_and_its_noise_gives_it_again() {
     let desk = Desk::new(1);
     let (tensors, text, plot) =

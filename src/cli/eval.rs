@@ -15,7 +15,7 @@ use super::sampling::SamplingArgs;
 use crate::eval::metrics::Summary;
 use crate::eval::{Exploration, Options, Report};
 use crate::flow::Solver;
-use crate::policy::{BUILT_IN, Policy};
+use crate::policy::{BUILT_IN, Policy, WeightStorage};
 use crate::sim::{self, Environment};
 use crate::{Error, Result};
 use actor::Actor;
@@ -66,6 +66,9 @@ pub struct Args {
     /// Writes the first episodes, six at most, as an animation
     #[arg(long, value_name = "FILE")]
     gif: Option<PathBuf>,
+    /// What the weights are stored as: f16 halves their memory and rounds them to 11 bits
+    #[arg(long, value_name = "f32|f16", default_value_t, value_parser = WeightStorage::named)]
+    weights: WeightStorage,
     #[command(flatten)]
     device: DeviceArgs,
 }

@@ -15,7 +15,7 @@ use super::sampling::SamplingArgs;
 use crate::flow::Solver;
 use crate::image::Image;
 use crate::policy::tensors::to_safetensors;
-use crate::policy::{Chunk, Config, Noise, Objective, Policy, Usage, resolve_policy};
+use crate::policy::{Chunk, Config, Noise, Objective, Policy, Usage, WeightStorage, resolve_policy};
 use crate::report::path::{SolverPath, noise_to_action};
 use crate::{Error, Result};
 use inputs::Inputs;
@@ -78,6 +78,9 @@ pub struct Args {
     /// Prints where the time goes, kernel by kernel
     #[arg(long, conflicts_with = "json")]
     profile: bool,
+    /// What the weights are stored as: f16 halves their memory and rounds them to 11 bits
+    #[arg(long, value_name = "f32|f16", default_value_t, value_parser = WeightStorage::named)]
+    weights: WeightStorage,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -99,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
     let pretrained = resolve_policy(&args.policy)?;
     pretrained.notes.iter().for_each(note);
     let env = args.env.clone().or_else(|| pretrained.env()).unwrap_or_else(|| "pursuit".to_owned());
-    let mut policy = Policy::from_parts(pretrained, &args.device.open()?)?;
+    let mut policy = Policy::from_parts_as(pretrained, &args.device.open()?, args.weights)?;
     args.steps.map_or(Ok(()), |steps| policy.set_solver_steps(steps))?;
     args.solver.into_iter().for_each(|solver| policy.set_solver(solver));
     args.sampling.apply(&mut policy)?;

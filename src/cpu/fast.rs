@@ -35,6 +35,7 @@ pub fn run<T: Float>(kernel: &Kernel, io: &mut Io<'_, '_, T>) -> bool {
 fn narrow<T: Float>(input: Slice<'_, T>) -> Slice<'_, f32> {
     match input {
         Slice::F(values) => T::as_f32(values).map_or(Slice::Nothing, Slice::F),
+        Slice::H(halves) => Slice::H(halves),
         Slice::U8(bytes) => Slice::U8(bytes),
         Slice::U32(words) => Slice::U32(words),
         Slice::Nothing => Slice::Nothing,

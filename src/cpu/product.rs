@@ -1,12 +1,14 @@
 //! The matrix product on the CPU: blocks of rows side by side, each filled with its residual and bias, multiplied
 //! by the `gemm` crate, and finished by its activation while it is in the cache.
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::simd::{activate, vectorised};
-use crate::kernels::Io;
 use crate::kernels::activation::Activation;
 use crate::kernels::matmul::{Matmul, Matrix};
+use crate::kernels::{Io, Slice};
 
 /// A matrix in a slice.
 #[derive(Clone, Copy)]
@@ -102,18 +104,26 @@ const WORTH_A_THREAD: usize = 200_000;
 
 /// The whole kernel.
 pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
-    let [a, b, bias, residual] = [0, 1, 2, 3].map(|i| io.inputs[i].floats());
+    let [a, bias, residual] = [0, 2, 3].map(|i| io.inputs[i].floats());
     let (m, k, n, stride) = (kernel.m, kernel.k, kernel.n, kernel.c.stride);
     let bias = kernel.bias.map(|offset| &bias[offset..offset + n]);
     let ends = Ends { kernel, bias, residual };
     for entry in 0..kernel.batch {
         let a = of(a, &kernel.a, entry);
-        let b = of(b, &kernel.b, entry);
         let c = &mut io.outputs[0][kernel.c.offset + entry * kernel.c.batch_stride..];
         let c = &mut c[..(m - 1) * stride + n];
         let rows = block_rows(m, k, n);
         let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| {
             c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c));
+        };
+        let b = match io.inputs[1] {
+            Slice::H(halves) => {
+                blocks(c, &|first, c| ends.fill(first, c));
+                halved(kernel, a, &halves[kernel.b.offset + entry * kernel.b.batch_stride..], c, &ends);
+                blocks(c, &|first, c| ends.finish(first, c));
+                continue;
+            }
+            floats => of(floats.floats(), &kernel.b, entry),
         };
         if k * n > LARGE && m * k * n >= WORTH_A_THREAD {
             blocks(c, &|first, c| ends.fill(first, c));
@@ -128,6 +138,31 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
             ends.finish(first, c);
         };
         if m * k * n < WORTH_A_THREAD { block(0, c) } else { blocks(c, &block) }
+    }
+}
+
+/// The sums where B is stored as f16: some columns after the other are widened, and multiplied while they are in the
+/// cache. Which columns go together depends on the shape alone.
+fn halved(kernel: &Matmul, a: View<'_>, b: &[f16], c: &mut [f32], ends: &Ends<'_>) {
+    let &Matmul { m, k, n, .. } = kernel;
+    let threads = if m * k * n < WORTH_A_THREAD { Threads::One } else { Threads::All };
+    let together = (LARGE / k.max(1)).max(16).min(n);
+    let mut wide = vec![0.0; together * k];
+    for first in (0..n).step_by(together) {
+        let columns = together.min(n - first);
+        // B's stored rows are its columns or its rows; `part` of each is wanted, from `from` on.
+        let (transposed, stride) = (kernel.b.transposed, kernel.b.stride);
+        let (part, from) = if transposed { (k, first * stride) } else { (columns, first) };
+        let wide = &mut wide[..columns * k];
+        let widen = |(i, to): (usize, &mut [f32])| b[from + i * stride..][..part].convert_to_f32_slice(to);
+        match threads {
+            Threads::One => wide.chunks_mut(part).enumerate().for_each(widen),
+            Threads::All => wide.par_chunks_mut(part).with_min_len(16).enumerate().for_each(widen),
+        }
+        let (row, column) = if transposed { (1, k) } else { (columns, 1) };
+        let b = View { data: wide, row, column };
+        let c = &mut c[first..];
+        gemm_by(threads, [m, k, columns], a, b, c, kernel.c.stride, ends.scale(), ends.fills());
     }
 }
 

@@ -5,6 +5,9 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::fast;
 use crate::kernels::{Binding, Dtype, Float, Io, Place, Plan, Set, Slice, Step};
 use crate::{Error, Result};
@@ -14,6 +17,8 @@ use crate::{Error, Result};
 pub enum Data<T> {
     /// Floats.
     F(Vec<T>),
+    /// 16-bit floats.
+    H(Vec<f16>),
     /// Bytes.
     U8(Vec<u8>),
     /// Words.
@@ -32,6 +37,7 @@ impl<T: Float> Buffer<T> {
     pub fn zeros(dtype: Dtype, len: usize) -> Self {
         Self(Arc::new(RwLock::new(match dtype {
             Dtype::F32 => Data::F(vec![T::ZERO; len]),
+            Dtype::F16 => Data::H(vec![f16::ZERO; len]),
             Dtype::U8 => Data::U8(vec![0; len]),
             Dtype::U32 => Data::U32(vec![0; len]),
         })))
@@ -49,10 +55,14 @@ impl<T: Float> Buffer<T> {
 
     /// Writes floats from an element offset on.
     pub fn write_floats(&self, offset: usize, values: &[f32]) {
-        if let Data::F(data) = &mut *self.write() {
-            for (to, &from) in data[offset..].iter_mut().zip(values) {
-                *to = T::of(f64::from(from));
+        match &mut *self.write() {
+            Data::F(data) => {
+                for (to, &from) in data[offset..].iter_mut().zip(values) {
+                    *to = T::of(f64::from(from));
+                }
             }
+            Data::H(data) => data[offset..offset + values.len()].convert_from_f32_slice(values),
+            Data::U8(_) | Data::U32(_) => {}
         }
     }
 
@@ -60,6 +70,7 @@ impl<T: Float> Buffer<T> {
     pub fn floats(&self, offset: usize, len: usize) -> Vec<T> {
         match &*self.read() {
             Data::F(data) => data[offset..offset + len].to_vec(),
+            Data::H(data) => Slice::H(&data[offset..offset + len]).widened().into_owned(),
             _ => Vec::new(),
         }
     }
@@ -158,6 +169,7 @@ impl<T: Float> Launch<T> {
                 match (&**guard, binding.place) {
                     (_, Place::Nothing) => Slice::Nothing,
                     (Data::F(data), _) => Slice::F(&data[range]),
+                    (Data::H(data), _) => Slice::H(&data[range]),
                     (Data::U8(data), _) => Slice::U8(&data[range]),
                     (Data::U32(data), _) => Slice::U32(&data[range]),
                 }

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::adapter::{AdapterSummary, Choice, choose};
 use crate::kernels::{AdapterClass, Dispatch, Dtype};
 use crate::{Error, Result};
@@ -145,7 +148,7 @@ impl Gpu {
 
     /// Writes bytes at an element offset; they arrive before the next submission's work.
     pub fn write(&self, buffer: &Buffer, offset: usize, bytes: &[u8]) {
-        let start = (offset * if buffer.dtype == Dtype::U8 { 1 } else { 4 }) as u64;
+        let start = (offset * buffer.dtype.bytes()) as u64;
         let whole = bytes.len() / 4 * 4;
         self.queue.write_buffer(&buffer.raw, start, &bytes[..whole]);
         if whole < bytes.len() {
@@ -156,22 +159,32 @@ impl Gpu {
         }
     }
 
-    /// Reads `len` floats from an element offset; waits for the device.
+    /// Reads `len` floats from an element offset, those of 16 bits widened; waits for the device.
     ///
     /// # Errors
     /// If the device was lost.
     pub fn read(&self, buffer: &Buffer, offset: usize, len: usize) -> Result<Vec<f32>> {
-        let bytes = (len * 4) as u64;
+        let half = buffer.dtype == Dtype::F16;
+        let bytes = bytes_of(buffer.dtype, len) as u64;
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
-            size: bytes.max(4),
+            size: bytes,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&buffer.raw, (offset * 4) as u64, &staging, 0, bytes);
+        encoder.copy_buffer_to_buffer(
+            &buffer.raw,
+            (offset * buffer.dtype.bytes()) as u64,
+            &staging,
+            0,
+            bytes,
+        );
         self.queue.submit([encoder.finish()]);
-        self.map(&staging, |view| bytemuck::pod_collect_to_vec(&view[..len * 4]))
+        self.map(&staging, |view| match half {
+            true => bytemuck::pod_collect_to_vec::<u8, f16>(&view[..len * 2]).to_f32_vec(),
+            false => bytemuck::pod_collect_to_vec(&view[..len * 4]),
+        })
     }
 
     /// Waits for the work submitted so far and hands out a mappable buffer's bytes.
@@ -278,10 +291,7 @@ impl Gpu {
 
 /// Bytes of a buffer: whole words, and at least one.
 fn bytes_of(dtype: Dtype, len: usize) -> usize {
-    match dtype {
-        Dtype::U8 => len.div_ceil(4).max(1) * 4,
-        Dtype::F32 | Dtype::U32 => len.max(1) * 4,
-    }
+    (len.max(1) * dtype.bytes()).next_multiple_of(4)
 }
 
 #[cfg(test)]

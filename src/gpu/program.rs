@@ -64,10 +64,12 @@ impl Program {
                 Place::Nothing => &nothing,
             };
             let whole = binding.place == Place::Nothing || (binding.offset == 0 && binding.len == buffer.len);
-            let size = if whole { buffer.raw.size() } else { (binding.len * 4) as u64 };
+            let bytes = buffer.dtype.bytes();
+            let part = (binding.len * bytes).next_multiple_of(4) as u64;
+            let size = if whole { buffer.raw.size() } else { part };
             Ok(wgpu::BufferBinding {
                 buffer: &buffer.raw,
-                offset: (binding.offset * 4) as u64,
+                offset: (binding.offset * bytes) as u64,
                 size: wgpu::BufferSize::new(size),
             })
         };

@@ -6,7 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Graph, Home, Param, ParamId, Params};
+use half::f16;
+use half::vec::HalfFloatVecExt;
+
+use super::{Graph, Home, Param, ParamId, Params, Shard};
 use crate::gpu::{self, Checks, Choice, Gpu};
 use crate::kernels::{Dtype, Float, Place, Set};
 use crate::{Error, Result, cpu};
@@ -81,8 +84,9 @@ impl Bank {
             Device::Oracle => Sets::Oracle(zeros(sets, params)),
             Device::Gpu(gpu) => {
                 let set = |set: &Set| {
-                    let lens = shard_lens(params, *set);
-                    Ok((*set, lens.map(|len| gpu.buffer(Dtype::F32, len)).collect::<Result<_>>()?))
+                    let shards = shards_of(params, *set);
+                    let buffer = |shard: Shard| gpu.buffer(shard.dtype, shard.len);
+                    Ok((*set, shards.map(buffer).collect::<Result<_>>()?))
                 };
                 Sets::Gpu(sets.iter().map(set).collect::<Result<BTreeMap<_, _>>>()?)
             }
@@ -114,7 +118,18 @@ impl Bank {
         Self { params: Arc::clone(&self.params), device: self.device.clone(), sets }
     }
 
-    /// Writes one parameter-shaped run of a set.
+    /// Bytes of all sets, as a device that computes in f32 stores them.
+    pub fn bytes(&self) -> usize {
+        let sets: Vec<Set> = match &self.sets {
+            Sets::Cpu(bank) => bank.keys().copied().collect(),
+            Sets::Oracle(bank) => bank.keys().copied().collect(),
+            Sets::Gpu(bank) => bank.keys().copied().collect(),
+        };
+        let shards = sets.into_iter().flat_map(|set| shards_of(&self.params, set));
+        shards.map(|shard| shard.len * shard.dtype.bytes()).sum()
+    }
+
+    /// Writes one parameter-shaped run of a set; what is stored as f16 is rounded to it.
     pub fn write(&self, set: Set, name: &str, values: &[f32]) {
         let Some(id) = self.params.find(name).filter(|id| self.holds(set, *id)) else { return };
         let param = self.params.get(id);
@@ -123,7 +138,15 @@ impl Bank {
             Sets::Oracle(bank) => bank[&set][param.shard].write_floats(param.offset, values),
             Sets::Gpu(bank) => {
                 if let Device::Gpu(gpu) = &self.device {
-                    gpu.write(&bank[&set][param.shard], param.offset, bytemuck::cast_slice(values));
+                    let halves: Vec<f16>;
+                    let bytes = match param.dtype {
+                        Dtype::F16 => {
+                            halves = Vec::from_f32_slice(values);
+                            bytemuck::cast_slice(&halves)
+                        }
+                        _ => bytemuck::cast_slice(values),
+                    };
+                    gpu.write(&bank[&set][param.shard], param.offset, bytes);
                 }
             }
         }
@@ -138,7 +161,7 @@ impl Bank {
             (Sets::Gpu(bank), Device::Gpu(gpu)) => {
                 bank[&set].iter().map(|buffer| gpu.read(buffer, 0, buffer.len)).collect::<Result<_>>()?
             }
-            (Sets::Cpu(bank), _) => self.shards_of(set, &bank[&set]),
+            (Sets::Cpu(bank), _) => self.floats_of(set, &bank[&set]),
             (Sets::Oracle(_), _) => {
                 let narrow = |wide: Vec<f64>| wide.into_iter().map(|v| v as f32).collect();
                 return Ok(self.read_wide(set)?.into_iter().map(narrow).collect());
@@ -154,7 +177,7 @@ impl Bank {
     /// If the GPU was lost.
     pub fn read_wide(&self, set: Set) -> Result<Vec<Vec<f64>>> {
         match &self.sets {
-            Sets::Oracle(bank) => Ok(self.by_parameter(set, &self.shards_of(set, &bank[&set]))),
+            Sets::Oracle(bank) => Ok(self.by_parameter(set, &self.floats_of(set, &bank[&set]))),
             _ => {
                 let widen = |narrow: Vec<f32>| narrow.into_iter().map(f64::from).collect();
                 Ok(self.read(set)?.into_iter().map(widen).collect())
@@ -162,8 +185,9 @@ impl Bank {
         }
     }
 
-    fn shards_of<T: Float>(&self, set: Set, buffers: &[cpu::Buffer<T>]) -> Vec<Vec<T>> {
-        buffers.iter().zip(shard_lens(&self.params, set)).map(|(buffer, len)| buffer.floats(0, len)).collect()
+    fn floats_of<T: Float>(&self, set: Set, buffers: &[cpu::Buffer<T>]) -> Vec<Vec<T>> {
+        let shards = shards_of(&self.params, set);
+        buffers.iter().zip(shards).map(|(buffer, shard)| buffer.floats(0, shard.len)).collect()
     }
 
     /// Zeros for a parameter that has no place in the set.
@@ -187,13 +211,17 @@ fn holds(set: Set, rate: f32) -> bool {
     rate > 0.0 || matches!(set, Set::Weights | Set::Average)
 }
 
-/// Elements of each shard of a set.
-fn shard_lens(params: &Params, set: Set) -> impl Iterator<Item = usize> {
-    params.shards().iter().map(move |shard| if holds(set, shard.rate) { shard.len } else { 0 })
+/// The shards of a set; those it has no place for are empty.
+fn shards_of(params: &Params, set: Set) -> impl Iterator<Item = Shard> {
+    params.shards().iter().map(move |&shard| match holds(set, shard.rate) {
+        true => shard,
+        false => Shard { len: 0, ..shard },
+    })
 }
 
 fn zeros<T: Float>(sets: &[Set], params: &Params) -> cpu::Bank<T> {
-    let buffers = |set| shard_lens(params, set).map(|len| cpu::Buffer::zeros(Dtype::F32, len)).collect();
+    let buffers =
+        |set| shards_of(params, set).map(|shard| cpu::Buffer::zeros(shard.dtype, shard.len)).collect();
     sets.iter().map(|&set| (set, buffers(set))).collect()
 }
 

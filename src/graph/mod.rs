@@ -155,15 +155,15 @@ impl Graph {
         let param = self.params.get(id).clone();
         let home = Home::Shard { set, shard: param.shard, offset: param.offset };
         let learns = self.params.rate(id) > 0.0;
-        let value = self.add(&param.shape, Dtype::F32, home, set == Set::Weights && learns);
+        let value = self.add(&param.shape, param.dtype, home, set == Set::Weights && learns);
         self.param_values.insert((set, id), value);
         value
     }
 
     /// A whole shard of a flat set.
     pub fn shard(&mut self, set: Set, shard: usize) -> Value {
-        let len = self.params.shards()[shard].len;
-        self.add(&[len], Dtype::F32, Home::Shard { set, shard, offset: 0 }, false)
+        let Shard { len, dtype, .. } = self.params.shards()[shard];
+        self.add(&[len], dtype, Home::Shard { set, shard, offset: 0 }, false)
     }
 
     /// A run of a kept value.

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
+use half::f16;
+
+use crate::kernels::Dtype;
 use crate::rng::{Rng, Stream};
+use crate::{Error, Result};
 
 /// A parameter of one [`Params`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +66,29 @@ pub struct Param {
     pub offset: usize,
     /// Elements.
     pub len: usize,
+    /// What it is stored as: f32, or f16.
+    pub dtype: Dtype,
+    /// Whether it is nothing but a right operand of products.
+    operand: bool,
+}
+
+impl Param {
+    /// Checks that values can be stored.
+    ///
+    /// # Errors
+    /// Names the parameter if a value lies beyond f16, where it is stored as that.
+    pub fn check(&self, values: &[f32]) -> Result<()> {
+        let beyond = |value: &f32| self.dtype == Dtype::F16 && value.abs() > f16::MAX.to_f32();
+        match values.iter().position(beyond) {
+            Some(at) => Err(Error::input(format!(
+                "tensor `{}` holds {} at element {at}: f16 ends at {}, keep the weights as f32",
+                self.name,
+                values[at],
+                f16::MAX
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A flat buffer.
@@ -69,14 +96,16 @@ pub struct Param {
 pub struct Shard {
     /// Elements.
     pub len: usize,
+    /// What they are stored as.
+    pub dtype: Dtype,
     /// What the learning rate of its parameters is multiplied by; 0 for those that stay as they are.
     pub rate: f32,
 }
 
-/// Elements of a shard at most: 128 MiB, the least a WebGPU device lets a shader see.
-const SHARD: usize = (128 << 20) / 4;
-/// Offsets are multiples of this many elements (256 bytes), so that a parameter can be bound by itself.
-const ALIGN: usize = 64;
+/// Bytes of a shard at most: the least a WebGPU device lets a shader see.
+const SHARD: usize = 128 << 20;
+/// Offsets are multiples of this many bytes, so that a parameter can be bound by itself.
+const ALIGN: usize = 256;
 /// Neighbouring parameters take turns over this many shards, so that the launches that make their gradients
 /// touch different buffers and need not wait for one another.
 const TURNS: usize = 4;
@@ -87,8 +116,8 @@ pub struct Params {
     list: Vec<Param>,
     by_name: HashMap<String, ParamId>,
     shards: Vec<Shard>,
-    /// The shard that each turn fills at present, all of one rate.
-    turns: [Option<usize>; TURNS],
+    /// The shard that each turn fills at present, by the turn, the bits of the rate, and what is stored.
+    turns: HashMap<(usize, u32, Dtype), usize>,
     /// What the learning rate of parameters declared now is multiplied by.
     rate: f32,
 }
@@ -96,7 +125,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         let (list, by_name, shards) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { list, by_name, shards, turns: [None; TURNS], rate: 1.0 }
+        Self { list, by_name, shards, turns: HashMap::new(), rate: 1.0 }
     }
 }
 
@@ -106,34 +135,56 @@ impl Params {
     /// # Panics
     /// If the name was declared before: a mistake of a policy, not of a user.
     pub fn declare(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> ParamId {
-        let name = name.into();
+        self.add(name.into(), shape.to_vec(), init, Dtype::F32, false)
+    }
+
+    /// Declares a weight [out, ..] that is nothing but a right operand of products: [`Self::with_half_weights`] may
+    /// store it as f16.
+    ///
+    /// # Panics
+    /// As [`Self::declare`].
+    pub fn declare_weight(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> ParamId {
+        self.add(name.into(), shape.to_vec(), init, Dtype::F32, true)
+    }
+
+    /// The same parameters with the weights of products stored as f16, in shards of their own; for inference.
+    #[must_use]
+    pub fn with_half_weights(self) -> Self {
+        let mut halved = Self::default();
+        for Param { name, shape, init, shard, operand, .. } in self.list {
+            halved.rate = self.shards[shard].rate;
+            halved.add(name, shape, init, if operand { Dtype::F16 } else { Dtype::F32 }, operand);
+        }
+        Self { rate: self.rate, ..halved }
+    }
+
+    fn add(&mut self, name: String, shape: Vec<usize>, init: Init, dtype: Dtype, operand: bool) -> ParamId {
         let len: usize = shape.iter().product();
         let id = ParamId(self.list.len());
-        let empty = Shard { len: 0, rate: self.rate };
-        let turn = id.0 % TURNS;
-        let full = |shard: Shard| shard.len + len > SHARD && shard.len > 0;
-        if self.turns[turn].is_none_or(|at| full(self.shards[at])) {
-            self.turns[turn] = Some(self.shards.len());
-            self.shards.push(empty);
-        }
-        let shard = self.turns[turn].unwrap_or_default();
+        // The optimiser takes a shard as a whole, hence one rate each.
+        let turn = (id.0 % TURNS, self.rate.to_bits(), dtype);
+        let full = |shard: Shard| (shard.len + len) * dtype.bytes() > SHARD && shard.len > 0;
+        let shard = match self.turns.get(&turn) {
+            Some(&at) if !full(self.shards[at]) => at,
+            _ => {
+                self.shards.push(Shard { len: 0, dtype, rate: self.rate });
+                self.shards.len() - 1
+            }
+        };
+        self.turns.insert(turn, shard);
         let offset = self.shards[shard].len;
-        self.shards[shard].len = (offset + len).next_multiple_of(ALIGN);
+        self.shards[shard].len = (offset + len).next_multiple_of(ALIGN / dtype.bytes());
         let earlier = self.by_name.insert(name.clone(), id);
         assert!(earlier.is_none(), "parameter {name} is declared twice");
-        self.list.push(Param { name, shape: shape.to_vec(), init, shard, offset, len });
+        self.list.push(Param { name, shape, init, shard, offset, len, dtype, operand });
         id
     }
 
     /// Declares parameters whose learning rate is multiplied by `rate`; at 0 they stay as they are and have no gradient.
     pub fn at_rate<R>(&mut self, rate: f32, declare: impl FnOnce(&mut Self) -> R) -> R {
-        if rate == self.rate {
-            return declare(self);
-        }
-        // Other shards: the optimiser takes a shard as a whole.
-        let outer = (std::mem::replace(&mut self.rate, rate), std::mem::take(&mut self.turns));
+        let outer = std::mem::replace(&mut self.rate, rate);
         let declared = declare(self);
-        (self.rate, self.turns) = outer;
+        self.rate = outer;
         declared
     }
 
@@ -200,7 +251,7 @@ mod tests {
         }
         for ((_, a), (_, b)) in params.iter().zip(params.iter().skip(1)) {
             assert_ne!(a.shard, b.shard);
-            assert_eq!(a.offset % ALIGN, 0);
+            assert_eq!(a.offset * 4 % ALIGN, 0);
         }
         assert_eq!(params.count(), (1..=9).map(|i| 3 * i).sum::<usize>());
         assert_eq!(params.shards().len(), TURNS);
@@ -210,9 +261,36 @@ mod tests {
     fn a_full_shard_is_followed_by_another() {
         let mut params = Params::default();
         for i in 0..5 {
-            params.declare(format!("p{i}"), &[SHARD - 1], Init::Zeros);
+            params.declare(format!("p{i}"), &[SHARD / 4 - 1], Init::Zeros);
         }
         assert_eq!(params.shards().len(), 5);
-        assert!(params.shards().iter().all(|shard| shard.len <= SHARD));
+        assert!(params.shards().iter().all(|shard| shard.len * 4 <= SHARD));
+    }
+
+    #[test]
+    fn halves_have_shards_of_their_own_and_keep_their_names_and_rates() {
+        let mut params = Params::default();
+        for (i, rate) in [1.0, 0.1, 1.0, 0.0, 1.0, 1.0].into_iter().enumerate() {
+            params.at_rate(rate, |params| {
+                params.declare_weight(format!("w{i}"), &[3, 5 + i], Init::Ones);
+                params.declare(format!("b{i}"), &[3], Init::Zeros);
+            });
+        }
+        let halved = params.clone().with_half_weights();
+        for ((id, before), (same, after)) in params.iter().zip(halved.iter()) {
+            assert_eq!((id, &before.name, &before.shape), (same, &after.name, &after.shape));
+            assert_eq!(params.rate(id), halved.rate(id));
+            let dtype = if before.name.starts_with('w') { Dtype::F16 } else { Dtype::F32 };
+            assert_eq!((before.dtype, after.dtype), (Dtype::F32, dtype));
+            assert_eq!(halved.shards()[after.shard].dtype, dtype);
+            assert_eq!(after.offset * dtype.bytes() % ALIGN, 0);
+        }
+        let wide = [0.5, -65_504.0, 1e6];
+        let told = halved.get(ParamId(0)).check(&wide).expect_err("beyond f16").to_string();
+        assert_eq!(
+            told,
+            "tensor `w0` holds 1000000 at element 2: f16 ends at 65504, keep the weights as f32"
+        );
+        assert!(halved.get(ParamId(1)).check(&wide).is_ok() && params.get(ParamId(0)).check(&wide).is_ok());
     }
 }

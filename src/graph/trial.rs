@@ -69,6 +69,7 @@ fn on_gpu(case: &Case, gpu: &Arc<gpu::Gpu>) -> Result<Vec<Vec<f64>>> {
     for data in &case.inputs {
         match data {
             Data::F(values) => write(bytemuck::cast_slice(values)),
+            Data::H(values) => write(bytemuck::cast_slice(values)),
             Data::U8(bytes) => write(bytes),
             Data::U32(words) => write(bytemuck::cast_slice(words)),
             Data::Nothing => {}
@@ -87,6 +88,7 @@ fn on_cpu(case: &Case) -> Result<Vec<Vec<f64>>> {
     for data in &case.inputs {
         let data = match data {
             Data::F(values) => cpu::Data::F(values.clone()),
+            Data::H(values) => cpu::Data::H(values.clone()),
             Data::U8(bytes) => cpu::Data::U8(bytes.clone()),
             Data::U32(words) => cpu::Data::U32(words.clone()),
             Data::Nothing => continue,

@@ -1,5 +1,7 @@
 //! Case tables: what a kernel is tried on, by its tests and by `flowgpu doctor`, and how answers are compared.
 
+use half::f16;
+
 use super::{Binding, Dtype, Float, Io, Kernel, Place, Plan, Slice, Slot, Step};
 use crate::rng::{Rng, Stream};
 
@@ -11,6 +13,8 @@ pub const ODD: [usize; 6] = [1, 3, 17, 63, 65, 129];
 pub enum Data {
     /// Floats.
     F(Vec<f32>),
+    /// 16-bit floats.
+    H(Vec<f16>),
     /// Bytes.
     U8(Vec<u8>),
     /// Words.
@@ -86,6 +90,13 @@ impl Case {
         self.data(Data::F(values))
     }
 
+    /// The same in 16 bits.
+    #[must_use]
+    pub fn half_input(self, len: usize) -> Self {
+        let values = self.noise(len).into_iter().map(f16::from_f32).collect();
+        self.data(Data::H(values))
+    }
+
     /// Adds an input of given floats.
     #[must_use]
     pub fn floats(self, values: Vec<f32>) -> Self {
@@ -139,6 +150,7 @@ impl Case {
             .zip(&floats)
             .map(|(data, floats)| match data {
                 Data::F(_) => Slice::F(floats),
+                Data::H(halves) => Slice::H(halves),
                 Data::U8(bytes) => Slice::U8(bytes),
                 Data::U32(words) => Slice::U32(words),
                 Data::Nothing => Slice::Nothing,
@@ -162,6 +174,7 @@ impl Case {
             .iter()
             .map(|data| match data {
                 Data::F(values) => bind(Dtype::F32, values.len()),
+                Data::H(values) => bind(Dtype::F16, values.len()),
                 Data::U8(bytes) => bind(Dtype::U8, bytes.len()),
                 Data::U32(words) => bind(Dtype::U32, words.len()),
                 Data::Nothing => Binding::NOTHING,

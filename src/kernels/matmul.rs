@@ -7,6 +7,8 @@
 //! one batch entry to the next. A linear layer is B = Wᵀ; its gradients are dX = dY W and dW = dYᵀ X, which are
 //! products again. One Euler step is R = x, α = ±1/N; a positional embedding is R with r rows.
 //!
+//! B may be stored as f16, two to a word: what is read is widened, which is exact, and halves the memory of weights.
+//!
 //! Four shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
 //! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters), `matmul_subgroup` (32x64
 //! results a subgroup of eight, for lavapipe) and `matmul_rows` (few rows: the sum over k is shared by the
@@ -83,6 +85,8 @@ pub struct Matmul {
     pub a: Matrix,
     /// Right operand, k x n.
     pub b: Matrix,
+    /// Whether B's elements are f16; sums are f32 all the same.
+    pub half_b: bool,
     /// Result, m x n; never transposed.
     pub c: Matrix,
     /// First element of the bias in its binding, where there is one.
@@ -105,6 +109,7 @@ impl Matmul {
             batch: 1,
             a: Matrix::rows(k),
             b: Matrix::rows(n),
+            half_b: false,
             c: Matrix::rows(n),
             bias: None,
             activation: Activation::None,
@@ -125,11 +130,10 @@ impl Describe for Matmul {
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
         let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
-        if self.m <= 4 && self.k >= 32 {
-            let groups = self.m * self.n.div_ceil(16) * self.batch;
-            return Dispatch::groups(shader!("matmul_rows"), groups);
-        }
-        match class {
+        let dispatch = match class {
+            _ if self.m <= 4 && self.k >= 32 => {
+                Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)
+            }
             AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
             AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
             AdapterClass::SoftwareSubgroup => {
@@ -137,7 +141,8 @@ impl Describe for Matmul {
                 Dispatch::groups(shader!("matmul_subgroup"), tiles(32, 64))
                     .with("PLAIN", if plain { 1.0 } else { 0.0 })
             }
-        }
+        };
+        if self.half_b { dispatch.with("HALF", 1.0) } else { dispatch }
     }
 
     fn params(&self) -> Vec<u32> {
@@ -156,7 +161,8 @@ impl Describe for Matmul {
     }
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
-        let [a, b, bias, residual] = [0, 1, 2, 3].map(|i| io.inputs[i].floats());
+        let [a, bias, residual] = [0, 2, 3].map(|i| io.inputs[i].floats());
+        let b = io.inputs[1].widened();
         let (a_row, a_column) = self.a.steps();
         let (b_row, b_column) = self.b.steps();
         for entry in 0..self.batch {
@@ -190,7 +196,9 @@ impl Matmul {
             let bias = kernel.bias.map_or(0, |offset| offset + kernel.n);
             let residual = kernel.residual_rows.map_or(0, |rows| rows * kernel.n);
             let size = format!("{}x{}x{} {name}", kernel.m, kernel.k, kernel.n);
-            let case = Case::new(size, kernel).input(a).input(b);
+            let half = kernel.half_b;
+            let case = Case::new(size, kernel).input(a);
+            let case = if half { case.half_input(b) } else { case.input(b) };
             let case = if bias > 0 { case.input(bias) } else { case.data(Data::Nothing) };
             let case = if residual > 0 { case.input(residual) } else { case.data(Data::Nothing) };
             cases.push(case.output(c));
@@ -240,6 +248,24 @@ impl Matmul {
             };
             add("B transposed", kernel, m * 12, n * 12, m * n);
         }
+        // An odd first element, odd rows, and a sum whose end is inside a word.
+        for (m, k, n) in [(1, 3, 3), (3, 65, 17), (17, 33, 63), (65, 129, 65), (2, 131, 257), (33, 1025, 300)]
+        {
+            let halves = Matmul { half_b: true, ..Matmul::new(m, k, n) };
+            add("f16", halves.clone(), m * k, k * n, m * n);
+            let b = Matrix::transposed(k + 2).at(1);
+            let kernel = Matmul { b, bias: Some(3), residual_rows: Some(m), alpha: 0.5, ..halves };
+            add("f16 B transposed", kernel.clone(), m * k, 1 + (k + 2) * n, m * n);
+            let kernel = Matmul { activation: Activation::Gelu, ..kernel };
+            add("f16 B transposed Gelu", kernel, m * k, 1 + (k + 2) * n, m * n);
+        }
+        add(
+            "f16 batched strided",
+            Matmul { half_b: true, ..batched.clone() },
+            4 + 3 * m * (k + 2),
+            1 + 3 * n * (k + 1),
+            2 + 3 * m * (n + 3),
+        );
         add("batched strided", batched, 4 + 3 * m * (k + 2), 1 + 3 * n * (k + 1), 2 + 3 * m * (n + 3));
         cases
     }

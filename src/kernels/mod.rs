@@ -29,17 +29,33 @@ pub use float::Float;
 pub use plan::{Binding, Place, Plan, Set, Slot, Step};
 pub use shader::{AdapterClass, Dispatch, Shader};
 
+use std::borrow::Cow;
 use std::fmt;
+
+use half::f16;
 
 /// What a value's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// 32-bit floats (f64 on the oracle).
     F32,
+    /// 16-bit floats, two to a word on a GPU, the lower address in the lower bits.
+    F16,
     /// Bytes, four to a word on a GPU, the lowest address in the lowest bits.
     U8,
     /// 32-bit whole numbers.
     U32,
+}
+
+impl Dtype {
+    /// Bytes of an element on a GPU.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::U32 => 4,
+            Self::F16 => 2,
+            Self::U8 => 1,
+        }
+    }
 }
 
 /// An input of a twin.
@@ -47,6 +63,8 @@ pub enum Dtype {
 pub enum Slice<'a, T> {
     /// Floats.
     F(&'a [T]),
+    /// 16-bit floats.
+    H(&'a [f16]),
     /// Bytes.
     U8(&'a [u8]),
     /// Words.
@@ -64,7 +82,7 @@ impl<'a, T> Slice<'a, T> {
         match self {
             Slice::F(values) => values,
             Slice::Nothing => &[],
-            _ => panic!("a kernel was given whole numbers where floats belong"),
+            _ => panic!("a kernel was given something else where floats belong"),
         }
     }
 
@@ -76,6 +94,19 @@ impl<'a, T> Slice<'a, T> {
         match self {
             Slice::U32(values) => values,
             _ => panic!("a kernel was given no words where words belong"),
+        }
+    }
+}
+
+impl<'a, T: Float> Slice<'a, T> {
+    /// The floats, those of 16 bits widened, which is exact.
+    ///
+    /// # Panics
+    /// As [`Self::floats`].
+    pub fn widened(self) -> Cow<'a, [T]> {
+        match self {
+            Slice::H(halves) => halves.iter().map(|half| T::of(half.to_f64())).collect(),
+            floats => Cow::Borrowed(floats.floats()),
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum Place {
 pub struct Binding {
     /// The buffer.
     pub place: Place,
-    /// First element; a multiple of 64, so that any GPU can bind there.
+    /// First element, 256 bytes apart from another, so that any GPU can bind there.
     pub offset: usize,
     /// Elements.
     pub len: usize,
@@ -83,7 +83,7 @@ pub struct Plan {
 impl Plan {
     /// Bytes of the program's own buffers.
     pub fn bytes(&self) -> usize {
-        self.slots.iter().map(|slot| slot.len * if slot.dtype == Dtype::U8 { 1 } else { 4 }).sum()
+        self.slots.iter().map(|slot| slot.len * slot.dtype.bytes()).sum()
     }
 
     /// How many launches touch a buffer in another way than the launch before them left it: each is a barrier

@@ -17,14 +17,18 @@ struct MultiHead {
 impl MultiHead {
     fn new(params: &mut Params, name: &str, width: usize, heads: usize) -> Self {
         // As nn.MultiheadAttention starts: Glorot over the packed weight, zero biases.
-        let weight = params.declare(
+        let weight = params.declare_weight(
             format!("{name}.in_proj_weight"),
             &[3 * width, width],
             Init::xavier(width, 3 * width),
         );
         let bias = params.declare(format!("{name}.in_proj_bias"), &[3 * width], Init::Zeros);
         let out = Projection {
-            weight: params.declare(format!("{name}.out_proj.weight"), &[width, width], Init::fan_in(width)),
+            weight: params.declare_weight(
+                format!("{name}.out_proj.weight"),
+                &[width, width],
+                Init::fan_in(width),
+            ),
             bias: params.declare(format!("{name}.out_proj.bias"), &[width], Init::Zeros),
             outputs: width,
         };

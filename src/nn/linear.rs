@@ -24,7 +24,7 @@ impl Projection {
     pub fn spread(params: &mut Params, name: &str, inputs: usize, outputs: usize, factor: f64) -> Self {
         let weight = Init::fan_in(inputs).scaled(factor);
         Self {
-            weight: params.declare(format!("{name}.weight"), &[outputs, inputs], weight),
+            weight: params.declare_weight(format!("{name}.weight"), &[outputs, inputs], weight),
             bias: params.declare(format!("{name}.bias"), &[outputs], Init::fan_in(inputs)),
             outputs,
         }

@@ -74,7 +74,7 @@ impl Vit {
         let fan_in = 3 * patch * patch;
         let std = (1.0 / fan_in as f64).sqrt();
         let shape = [width, 3, patch, patch];
-        let weight = params.declare(format!("{name}.conv_proj.weight"), &shape, Init::Normal(std));
+        let weight = params.declare_weight(format!("{name}.conv_proj.weight"), &shape, Init::Normal(std));
         let white = (0..3).flat_map(|channel| vec![IMAGENET.of(1.0, channel); patch * patch]).collect();
         let bias =
             params.declare(format!("{name}.conv_proj.bias"), &[width], Init::MinusProduct(weight, white));
@@ -92,7 +92,7 @@ impl Vit {
             let attention = SelfAttention::new(params, &format!("{name}.self_attention"), width, heads);
             let ln_2 = Norm::new(params, &format!("{name}.ln_2"), width, EPS);
             let mut linear = |i: usize, inputs, outputs| Projection {
-                weight: params.declare(
+                weight: params.declare_weight(
                     format!("{name}.mlp.{i}.weight"),
                     &[outputs, inputs],
                     Init::xavier(inputs, outputs),

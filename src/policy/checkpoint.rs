@@ -114,11 +114,13 @@ impl Pretrained {
     /// Takes the weights out one after the other, in the order of `params`, without ever holding two of them.
     ///
     /// # Errors
-    /// As [`Self::weights`], or `each`'s own.
+    /// As [`Self::weights`], or if a value cannot be stored as `params` says.
     pub fn each_weight(&mut self, params: &Params, mut each: impl FnMut(&Param, &[f32])) -> Result<()> {
         self.check_against(params)?;
         for (_, param) in params.iter() {
-            each(param, &self.tensors.take(&param.name, &param.shape)?);
+            let values = self.tensors.take(&param.name, &param.shape)?;
+            param.check(&values).map_err(|e| e.at(self.tensors.place()))?;
+            each(param, &values);
         }
         Ok(())
     }

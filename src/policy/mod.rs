@@ -22,6 +22,7 @@ mod queue;
 pub mod run_dir;
 mod sampler;
 mod stats;
+mod storage;
 pub mod tensors;
 mod velocity_mlp;
 
@@ -45,4 +46,5 @@ pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use sampler::{Evaluator, Sampler, SamplerShape, sampling_graph};
 pub use stats::Stats;
+pub use storage::WeightStorage;
 pub use tensors::{NamedView, Tensor, Tensors};

@@ -57,11 +57,12 @@ impl PatchDecoder {
         let shape = [d, channels, patch, patch];
         let name = "patch_embed.0";
         let (weight, bias, positions) = if sizes.action_pos_embed {
-            let weight = params.declare(format!("{name}.weight"), &shape, Init::fan_in(fan_in).scaled(2.0));
+            let weight =
+                params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in).scaled(2.0));
             let white = Init::MinusProduct(weight, vec![1.0; fan_in]);
             (weight, white, Init::Values(grid_positions(grid, d, POSITIONS)))
         } else {
-            let weight = params.declare(format!("{name}.weight"), &shape, Init::fan_in(fan_in));
+            let weight = params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in));
             (weight, Init::fan_in(fan_in), Init::Normal(0.02))
         };
         let bias = params.declare(format!("{name}.bias"), &[d], bias);

@@ -12,7 +12,7 @@ use super::acting::Episodes;
 use super::observations::{FrameSizes, Kept};
 use super::{
     Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Objective, Observations, Pretrained,
-    Sampler, SamplerShape, resolve,
+    Sampler, SamplerShape, WeightStorage, resolve,
 };
 use crate::flow::{MAX_STEPS, Solver, Tolerances, dopri5};
 use crate::graph::{Bank, Device, Program};
@@ -85,12 +85,25 @@ impl Policy {
         Self { config, network, bank, normalizer, programs, evaluator, guidance, usage, noise, episodes }
     }
 
-    /// Puts a loaded policy on a device.
+    /// Puts a loaded policy on a device, its weights as f32.
     ///
     /// # Errors
     /// If its weights do not fit its configuration, statistics are missing, or the device lacks memory.
-    pub fn from_parts(mut pretrained: Pretrained, device: &Device) -> Result<Self> {
+    pub fn from_parts(pretrained: Pretrained, device: &Device) -> Result<Self> {
+        Self::from_parts_as(pretrained, device, WeightStorage::F32)
+    }
+
+    /// The same with the weights of products stored as asked for.
+    ///
+    /// # Errors
+    /// As [`Self::from_parts`], and if a weight lies beyond f16 that is to be stored as that.
+    pub fn from_parts_as(
+        mut pretrained: Pretrained,
+        device: &Device,
+        storage: WeightStorage,
+    ) -> Result<Self> {
         let (network, params) = Network::new(&pretrained.config);
+        let params = storage.of(params);
         pretrained.check_against(&params)?;
         let normalizer = pretrained.normalizer()?;
         let params = Arc::new(params);
@@ -115,6 +128,11 @@ impl Policy {
     /// The device it is on.
     pub fn device(&self) -> &Device {
         self.bank.device()
+    }
+
+    /// Bytes of its weights on the device.
+    pub fn weight_bytes(&self) -> usize {
+        self.bank.bytes()
     }
 
     /// What its actions go through.

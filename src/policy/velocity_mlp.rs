@@ -207,7 +207,11 @@ impl VelocityMlp {
 /// A linear layer with Glorot's uniform weights and zero biases, as Axon starts them.
 fn glorot(params: &mut Params, name: &str, inputs: usize, outputs: usize) -> Projection {
     Projection {
-        weight: params.declare(format!("{name}.weight"), &[outputs, inputs], Init::xavier(inputs, outputs)),
+        weight: params.declare_weight(
+            format!("{name}.weight"),
+            &[outputs, inputs],
+            Init::xavier(inputs, outputs),
+        ),
         bias: params.declare(format!("{name}.bias"), &[outputs], Init::Zeros),
         outputs,
     }

@@ -264,7 +264,7 @@ pub(super) fn append_update(graph: &mut Graph, update: Update) {
         first += groups;
     }
     graph.launch(ClipScale { partials: total }, &[Some(partials), Some(hyper)], &[state]);
-    for (shard, Shard { len, rate }) in shards {
+    for (shard, Shard { len, rate, .. }) in shards {
         let gradients = graph.shard(Set::Gradients, shard);
         let mut changed = vec![Set::Weights, Set::Moment1, Set::Moment2];
         changed.extend(update.average.then_some(Set::Average));

@@ -101,7 +101,7 @@ impl Body {
             Some(device) => device,
             None => device.insert(args.device.open()?),
         };
-        let mut policy = Policy::from_parts(pretrained, device)?;
+        let mut policy = Policy::from_parts_as(pretrained, device, args.weights)?;
         eval::check_fit(spec, &policy)?;
         args.n_action_steps.map_or(Ok(()), |steps| policy.set_action_steps(steps))?;
         // What makes no sense is said before anything runs.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::graph::backward::Backward;
 use crate::graph::{Graph, ParamId, Value};
+use crate::kernels::Dtype;
 use crate::kernels::activation::Activation;
 use crate::kernels::add_rows::{AddRows, ReduceRows};
 use crate::kernels::matmul::{Matmul, Matrix};
@@ -93,7 +94,7 @@ impl Linear {
 }
 
 impl Graph {
-    /// Applies a linear layer: [.., in] to [rows, out].
+    /// Applies a linear layer: [.., in] to [rows, out]. Weights stored as f16 have no backward pass.
     ///
     /// # Panics
     /// If shapes do not fit: a mistake of a network, not of a user.
@@ -147,10 +148,13 @@ impl Graph {
         let n = op.outputs.len();
         let y = self.temporary(&[m, n]);
         let weight = self.param(op.weight);
+        let half_b = self.values[weight.0].dtype == Dtype::F16;
+        assert!(!half_b || self.training.is_none(), "weights train as f32");
         let columns = self.columns_of(op.weight);
         assert!(column + k <= columns, "{} has {columns} columns", self.params.get(op.weight).name);
         let kernel = Matmul {
             b: Matrix::transposed(columns).at(op.outputs.start * columns + column),
+            half_b,
             bias: first_bias,
             activation,
             alpha: op.alpha,
