@@ -13,6 +13,10 @@ use tempfile::TempDir;
 
 /// Samples of a batch.
 const BATCH: usize = 3;
+/// Each weight is off by 2^-11 of itself at most (NMSE 2.4e-7): room for twenty times that in what comes out, normalised.
+const NMSE: f64 = 1e-4;
+/// As above, for one value.
+const MAX_ABS: f64 = 0.05;
 
 /// A small policy of two cameras and a state, of the family of the largest ones, whose weights are as they start.
 fn small() -> Config {
@@ -78,7 +82,7 @@ fn chunks(pretrained: &Pretrained, device: &Device, storage: WeightStorage) -> R
 }
 
 /// A policy on every device with f16: near its f32 on the oracle, and nearer to what the oracle makes of the same f16.
-fn check(name: &str, pretrained: &Pretrained, nmse: f64, max_abs: f64) {
+fn check(name: &str, pretrained: &Pretrained) {
     let devices = ["cpu", "oracle", "gpu"].map(|name| Device::open(name).expect("this machine has it"));
     let (reference, whole) = chunks(pretrained, &devices[1], WeightStorage::F32).expect("samples");
     let (rounded, _) = chunks(pretrained, &devices[1], WeightStorage::F16).expect("samples");
@@ -89,7 +93,7 @@ fn check(name: &str, pretrained: &Pretrained, nmse: f64, max_abs: f64) {
             "{name} on {device}: NMSE {:.1e}, largest error {:.1e} of {:.2}; {bytes} bytes of {whole}",
             distance.nmse, distance.max_abs, distance.scale
         );
-        assert!(distance.nmse > 0.0 && distance.nmse <= nmse && distance.max_abs <= max_abs, "{distance:?}");
+        assert!(distance.nmse > 0.0 && distance.nmse <= NMSE && distance.max_abs <= MAX_ABS, "{distance:?}");
         let same = Distance::between(&halved, &rounded);
         assert!(same.nmse <= 1e-10, "{device} reads other weights than the oracle: {same:?}");
         assert!(bytes as f64 <= 0.62 * whole as f64, "{bytes} of {whole}");
@@ -98,14 +102,14 @@ fn check(name: &str, pretrained: &Pretrained, nmse: f64, max_abs: f64) {
 
 #[test]
 fn the_built_in_policies_stay_near_their_f32() {
-    check("pursuit", &resolve_policy("pursuit").expect("built in"), 1.0, 1.0);
-    check("pendulum", &resolve_policy("pendulum").expect("built in"), 1.0, 1.0);
+    check("pursuit", &resolve_policy("pursuit").expect("built in"));
+    check("pendulum", &resolve_policy("pendulum").expect("built in"));
 }
 
 #[test]
 fn a_policy_of_cameras_and_state_stays_near_its_f32() {
     let folder = saved("", None);
-    check("flowmatching", &Pretrained::load(folder.path().join("policy")).expect("whole"), 1.0, 1.0);
+    check("flowmatching", &Pretrained::load(folder.path().join("policy")).expect("whole"));
 }
 
 #[test]
