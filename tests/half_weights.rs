@@ -69,7 +69,7 @@ fn chunks(pretrained: &Pretrained, device: &Device, storage: WeightStorage) -> R
             environment.reset(10 * seed + camera as u64);
             let mut seen = Observation::default();
             environment.observe(&mut seen);
-            let frame = &seen.image[..image.shape.iter().product()];
+            let frame = &seen.picture("observation.image")[..image.shape.iter().product()];
             pictures[camera].extend(frame.repeat(config.n_obs_steps));
         }
     }

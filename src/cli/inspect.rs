@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::common::{note, table};
+use super::common::{dataset_folder, note, table};
 use crate::data::{Dataset, Overview, Survey};
 use crate::policy::{Network, Pretrained, resolve_policy};
 use crate::{Error, Result};
@@ -19,7 +19,11 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A dataset folder, a built-in policy, or a pretrained_model, checkpoint or run folder
-    path: String,
+    #[arg(required_unless_present = "dataset_repo_id")]
+    path: Option<String>,
+    /// A data set by its name on the Hub, looked for in LeRobot's local cache first
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "path")]
+    dataset_repo_id: Option<String>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -40,7 +44,11 @@ pub struct Args {
 /// If there is neither a dataset nor a policy, or a file of it is missing or damaged; a dataset is shown as far as it
 /// can be read before.
 pub fn run(args: Args) -> Result<()> {
-    let root = Path::new(&args.path);
+    let path = match &args.dataset_repo_id {
+        Some(repo_id) => dataset_folder(repo_id)?.display().to_string(),
+        None => args.path.unwrap_or_default(),
+    };
+    let root = Path::new(&path);
     if let (Some(frame), Some(out)) = (args.frame, &args.out) {
         let dataset = Dataset::open(root)?;
         dataset.warnings.iter().for_each(|warning| note(format!("warning: {warning}")));
@@ -50,11 +58,11 @@ pub fn run(args: Args) -> Result<()> {
         let survey = Survey::of(root, args.chunk_size)?;
         (dataset::shown(&survey), survey.fault)
     } else {
-        let pretrained = resolve_policy(&args.path).map_err(|e| match root.is_dir() {
+        let pretrained = resolve_policy(&path).map_err(|e| match root.is_dir() {
             true => Error::input(format!("{e}, and meta/info.json (a dataset)")),
             false => e,
         })?;
-        (checkpoint(&args.path, &pretrained), None)
+        (checkpoint(&path, &pretrained), None)
     };
     shown.notes.iter().for_each(note);
     match args.json {

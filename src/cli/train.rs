@@ -16,7 +16,7 @@ use crate::data::{Augmentation, Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
 use crate::memory::in_words;
-use crate::policy::{Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
+use crate::policy::{Backbone, Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
@@ -37,6 +37,10 @@ pub struct Args {
     /// Fine-tunes this policy: a pretrained_model, checkpoint or run folder
     #[arg(long, alias = "policy-path", value_name = "DIR")]
     policy: Option<PathBuf>,
+    /// Starts the vision transformer from these weights: safetensors with the names of torchvision, timm or Hugging Face's
+    /// ViTModel, trained on ImageNet's normalisation (for others, see `flowgpu import weights`)
+    #[arg(long, value_name = "FILE")]
+    vision_weights: Option<PathBuf>,
     /// Straightens this policy's paths, so that it needs fewer solver steps: a built-in name, or a folder as of
     /// --policy. Learns on its samples instead of the data set's actions
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "policy")]
@@ -114,6 +118,7 @@ impl Args {
             ("--set", !self.set.is_empty()),
             ("--policy", self.policy.is_some()),
             ("--policy-type", self.policy_type.is_some()),
+            ("--vision-weights", self.vision_weights.is_some()),
             ("--reflow-from", self.reflow_from.is_some()),
             ("--reflow-steps", self.reflow_steps.is_some()),
             ("--learning-curve", self.learning_curve.is_some()),
@@ -185,6 +190,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         "train": settings,
         "dataset_root": recipe.roots,
         "dataset_episodes": recipe.episodes,
+        "vision_weights": args.vision_weights,
         "reflow_from": recipe.reflow.as_ref().map(|reflow| &reflow.from),
         "reflow_steps": recipe.reflow.as_ref().and_then(Reflow::fixed_steps),
         "env": env,
@@ -193,6 +199,11 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     });
     let mut trainer =
         Trainer::new(device, &recipe.config, &recipe.settings, data, stats, recipe.from.as_mut())?;
+    if let Some(file) = &args.vision_weights {
+        let mut backbone = Backbone::read(file)?;
+        trainer.start_vision(&mut backbone)?;
+        note(format!("vision starts from {} ({} names)", file.display(), backbone.library()));
+    }
     if args.resume {
         let last = run_dir.last()?;
         if let Some(warning) = &last.warning {

@@ -13,7 +13,9 @@ use super::{OptimizerKind, Purpose, StepReport, StepShape, TrainConfig, TrainSte
 use crate::graph::{Bank, Device, Params};
 use crate::kernels::{Dtype, Set};
 use crate::policy::tensors::param_views;
-use crate::policy::{Config, Folder, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained};
+use crate::policy::{
+    Backbone, Config, Family, Folder, Network, Parts, Pretrained, RunDir, Stats, run_dir, write_pretrained,
+};
 use crate::{Error, Result};
 
 /// Validation batches: enough for two digits.
@@ -100,6 +102,26 @@ impl Trainer {
             validation: None,
             done: 0,
         })
+    }
+
+    /// Starts the vision transformer from pretrained weights.
+    ///
+    /// # Errors
+    /// If the policy has none, or one of other sizes.
+    pub fn start_vision(&self, backbone: &mut Backbone) -> Result<()> {
+        let sizes = match &self.config.family {
+            Family::FlowMatching(sizes) if self.config.images().next().is_some() => sizes.vit(),
+            _ => {
+                return Err(Error::input("this policy has no vision transformer to start from other weights"));
+            }
+        };
+        for (name, tensor) in backbone.for_encoder(&sizes)? {
+            self.bank.write(Set::Weights, &name, &tensor.values);
+            if self.averages() {
+                self.bank.write(Set::Average, &name, &tensor.values);
+            }
+        }
+        Ok(())
     }
 
     /// Steps done so far.
