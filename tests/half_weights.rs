@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 /// Samples of a batch.
 const BATCH: usize = 3;
-/// Each weight is off by 2^-11 of itself at most (NMSE 2.4e-7): room for twenty times that in what comes out, normalised.
-const NMSE: f64 = 1e-4;
-/// As above, for one value.
-const MAX_ABS: f64 = 0.05;
+/// Each weight is off by 2^-11 of itself at most; ten times what was seen (1.1e-7) in what comes out, normalised.
+const NMSE: f64 = 1.1e-6;
+/// As above, for one value (9.7e-4).
+const MAX_ABS: f64 = 0.01;
 
 /// A small policy of two cameras and a state, of the family of the largest ones, whose weights are as they start.
 fn small() -> Config {
@@ -30,8 +30,8 @@ fn small() -> Config {
         },
         "output_features": {"action": {"type": "ACTION", "shape": [3]}},
         "chunk_size": 7, "n_action_steps": 7, "max_state_dim": 7, "max_action_dim": 5,
-        "image_size": [32, 32], "vit_embed_dim": 36, "vit_patch_size": 8, "vit_layers": 2, "vit_heads": 4,
-        "vit_mlp_dim": 70, "hidden_dim": 36, "denoiser_layers": 2, "denoiser_heads": 4,
+        "image_size": [32, 32], "vit_embed_dim": 36, "vit_patch_size": 8, "vit_layers": 2, "vit_heads": 3,
+        "vit_mlp_dim": 70, "hidden_dim": 36, "denoiser_layers": 2, "denoiser_heads": 3,
     });
     Config::parse(&config.to_string()).expect("valid")
 }
@@ -96,7 +96,7 @@ fn check(name: &str, pretrained: &Pretrained) {
         assert!(distance.nmse > 0.0 && distance.nmse <= NMSE && distance.max_abs <= MAX_ABS, "{distance:?}");
         let same = Distance::between(&halved, &rounded);
         assert!(same.nmse <= 1e-10, "{device} reads other weights than the oracle: {same:?}");
-        assert!(bytes as f64 <= 0.62 * whole as f64, "{bytes} of {whole}");
+        assert!(bytes as f64 <= 0.55 * whole as f64, "{bytes} of {whole}");
     }
 }
 

@@ -285,7 +285,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         (&with_noise(&short), &["short.safetensors: tensor `noise` has shape [1, 7, 2]", "[1, 8, 2]"]),
         (&with_noise(&two), &["two.safetensors: tensor `noise` has shape [2, 8, 2]", "[1, 8, 2]"]),
         (&with_noise(&loud), &["loud.safetensors: tensor `noise` holds inf at element 0"]),
-        (&with_noise(&good), &["good.safetensors: tensor `observation.image` is U8"]),
+        (&with_noise(&good), &["good.safetensors: tensor `noise` of shape [1, 8, 2] is missing"]),
         (&with_noise("loud"), &["cannot read loud"]),
         (&["--dataset-root", &policy], &["info.json"]),
     ] {

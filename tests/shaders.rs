@@ -48,6 +48,8 @@ fn load(launch: &Launch) -> Result<(Module, ModuleInfo), String> {
     let mut needs = Capabilities::default();
     needs.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16;"));
     needs.set(Capabilities::SUBGROUP, text.contains("subgroup"));
+    // Every WebGPU adapter has it: halves are unpacked from words, without f16 arithmetic.
+    needs.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, text.contains("unpack2x16float"));
     let info = Validator::new(ValidationFlags::all(), needs)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

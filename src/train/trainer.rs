@@ -112,7 +112,9 @@ impl Trainer {
         let sizes = match &self.config.family {
             Family::FlowMatching(sizes) if self.config.images().next().is_some() => sizes.vit(),
             _ => {
-                return Err(Error::input("this policy has no vision transformer to start from other weights"));
+                return Err(Error::input(
+                    "this policy has no vision transformer to start from other weights",
+                ));
             }
         };
         for (name, tensor) in backbone.for_encoder(&sizes)? {
