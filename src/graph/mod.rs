@@ -6,13 +6,15 @@
 //! what is built is a flat list of launches, which [`Program`] replays.
 
 mod backward;
+mod bank;
 mod device;
 pub mod ops;
 mod params;
 mod planner;
 pub mod trial;
 
-pub use device::{Bank, Device, Program};
+pub use bank::Bank;
+pub use device::{Device, Program};
 pub use params::{Init, Param, ParamId, Params, Shard};
 
 use std::collections::HashMap;
