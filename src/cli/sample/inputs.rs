@@ -33,13 +33,14 @@ pub struct Inputs {
 /// # Errors
 /// If there is no such environment, or the policy is not for it.
 pub fn from_environment(policy: &Policy, name: &str, seed: u64) -> Result<Inputs> {
-    let mut environment = sim::make(name)?;
-    let spec = environment.spec();
-    check_fit(spec, policy).map_err(|e| {
+    let hint = |e: Error| {
         Error::input(format!(
             "{e}; name its environment with --env, or give it something to see with --dataset-root or --observations"
         ))
-    })?;
+    };
+    let mut environment = sim::make(name).map_err(hint)?;
+    let spec = environment.spec();
+    check_fit(spec, policy).map_err(hint)?;
     environment.reset(seed);
     let mut observation = Observation::default();
     environment.observe(&mut observation);
