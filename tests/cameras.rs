@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use flowgpu::data::Dataset;
 use flowgpu::graph::Device;
-use flowgpu::policy::{Images, Observations, Policy, resolve_policy};
+use flowgpu::policy::{Backbone, Family, Images, Observations, Policy, Pretrained, resolve, resolve_policy};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -296,4 +296,61 @@ fn what_does_not_fit_is_refused_by_name() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains(sentence), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn demonstrations_on_film_train_as_pictures_do() {
+    let (film, run, cache) = (DESK.name("film"), DESK.name("filmed"), DESK.name("decoded"));
+    let record =
+        ["collect", "--env", "pursuit-cameras", "--max-frames", "40", "--video", "--output-dir", &film];
+    prints(&record);
+    assert!(Path::new(&film).join(format!("videos/{ARENA}/chunk-000/file-000.mp4")).is_file());
+    let dataset = Dataset::open(&film).expect("whole");
+    assert_eq!(dataset.image_shape(NEAR).expect("decoded"), [3, 64, 64]);
+    let train = |run: &str, more: &[&str]| {
+        let mut command = binary();
+        command.args(["train", "--device", "cpu", "--dataset-root", &film, "--output-dir", run]);
+        finished({
+            command.args(TINY).args(["--steps", "3"]).args(more);
+            command
+        });
+        weights(Path::new(run))
+    };
+    let once = train(&run, &["--random-crop", "0.9", "--image-cache-gib", "0", "--decoded-cache", &cache]);
+    assert!(std::fs::read_dir(&cache).expect("there").count() > 0, "decoded pictures are kept");
+    // From memory, or decoded again from the film: the same pictures, the same crops, the same weights.
+    assert!(once == train(&DESK.name("filmed-again"), &["--random-crop", "0.9"]));
+    let told =
+        prints(&["sample", "--policy", &run, "--dataset-root", &film, "--frame", "7", "--device", "cpu"]);
+    assert!(told.contains("1 x 8 actions"), "{told}");
+}
+
+#[test]
+fn vision_starts_from_other_peoples_weights() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vit/timm.safetensors");
+    let fitting = ["--set", "vit_mlp_dim=24", "--set", "vit_patch_size=4", "--set", "freeze_vision=true"];
+    let given = [&["--vision-weights", file, "--steps", "2"], &fitting[..]].concat();
+    let run = DESK.folder.path().join("started");
+    finished(DESK.train(&run, &given));
+    let mut trained = Pretrained::load(resolve(&run).expect("a run").folder).expect("whole");
+    let Family::FlowMatching(sizes) = trained.config.family.clone() else {
+        panic!("the family it was trained as")
+    };
+    for (name, tensor) in Backbone::read(file).expect("timm's").for_encoder(&sizes.vit()).expect("fits") {
+        assert!(
+            trained.tensors.take(&name, &tensor.shape).expect("there") == tensor.values,
+            "{name} has moved"
+        );
+    }
+    let refused = |more: &[&str]| {
+        let run = DESK.folder.path().join("refused");
+        let output =
+            DESK.train(&run, &[&["--vision-weights", file], more].concat()).output().expect("starts");
+        assert_eq!(output.status.code(), Some(2));
+        stderr(&output)
+    };
+    let told = refused(&["--set", "vit_patch_size=4"]);
+    assert!(told.contains("its mlp_dim is 24 where the configuration asks for 16"), "{told}");
+    let told = refused(&["--set", "vit_patch_size=4", "--vision-weights", "nowhere.safetensors"]);
+    assert!(!told.contains("panicked"), "{told}");
 }
