@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use flowgpu::data::Dataset;
 use flowgpu::graph::Device;
+use flowgpu::image::resize;
 use flowgpu::policy::{Backbone, Family, Images, Observations, Policy, Pretrained, resolve, resolve_policy};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -201,6 +202,18 @@ fn a_policy_of_two_cameras_is_sampled_evaluated_and_used() {
     policy.reset();
     let told = act(&mut policy, vec![Images::Bytes(&arena)]).expect_err("a camera is left out");
     assert!(told.contains("1 cameras are given, the policy sees 2") && told.contains(NEAR), "{told}");
+
+    // Pictures may come at the network's own size as well: no other than those it would make of them.
+    let arena: Vec<u8> = (0..arena.len()).map(|i| (i % 251) as u8).collect();
+    let [small, smaller] =
+        [(&arena[..], 128), (&near[..], 64)].map(|(bytes, side)| resize(bytes, [side, side], [32, 32]));
+    let noise = vec![0.3; policy.config().noise_len()];
+    let mut chunk = |images| {
+        let seen = Observations { images, state: &place };
+        policy.predict_chunk(&seen, &noise).expect("sees").actions
+    };
+    let own = chunk(vec![Images::Bytes(&arena), Images::Bytes(&near)]);
+    assert_eq!(own, chunk(vec![Images::Floats(&small), Images::Floats(&smaller)]));
 }
 
 #[test]

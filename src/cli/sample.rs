@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::common::{DeviceArgs, note, print_profile, write_file};
+use super::common::{DeviceArgs, dataset_folder, note, print_profile, write_file};
 use super::sampling::SamplingArgs;
 use crate::flow::Solver;
 use crate::image::Image;
@@ -47,9 +47,12 @@ pub struct Args {
     /// The policy sees a frame of this dataset
     #[arg(long, value_name = "DIR", conflicts_with = "observations")]
     dataset_root: Option<PathBuf>,
+    /// The same by the data set's name on the Hub, looked for in LeRobot's local cache first
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with_all = ["dataset_root", "observations", "env"])]
+    dataset_repo_id: Option<String>,
     /// Which frame, counted from 0
-    #[arg(long, value_name = "I", default_value_t = 0, requires = "dataset_root")]
-    frame: usize,
+    #[arg(long, value_name = "I")]
+    frame: Option<usize>,
     /// The policy sees what this safetensors file holds under the names of its input features
     #[arg(long, value_name = "FILE")]
     observations: Option<PathBuf>,
@@ -107,9 +110,18 @@ pub fn run(args: Args) -> Result<()> {
     args.solver.into_iter().for_each(|solver| policy.set_solver(solver));
     args.sampling.apply(&mut policy)?;
     args.sampling.note_idle(&[policy.config()], args.solver.as_slice(), args.steps.is_some());
-    let inputs = match (&args.observations, &args.dataset_root) {
+    let root = match &args.dataset_repo_id {
+        Some(repo_id) => Some(dataset_folder(repo_id)?),
+        None => args.dataset_root.clone(),
+    };
+    if args.frame.is_some() && root.is_none() {
+        return Err(Error::input(
+            "--frame is one of a data set: name it with --dataset-root or --dataset-repo-id",
+        ));
+    }
+    let inputs = match (&args.observations, &root) {
         (Some(file), _) => inputs::from_file(&policy, file)?,
-        (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame)?,
+        (None, Some(root)) => inputs::from_dataset(&policy, root, args.frame.unwrap_or(0))?,
         (None, None) => inputs::from_environment(&policy, &env, args.env_seed)?,
     };
     let noise = args.noise(&policy, inputs.batch)?;

@@ -138,12 +138,11 @@ impl Args {
 
 /// Trains into a folder; the last checkpoint, or nothing where a step was only profiled.
 fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> Result<Option<PathBuf>> {
+    // Before pictures are decoded: a mistyped name should not cost minutes.
+    let backbone = args.vision_weights.as_ref().map(Backbone::read).transpose()?;
     let mut dataset = Dataset::open_all(&recipe.roots)?;
     for warning in &dataset.warnings {
         note(format!("warning: {warning}"));
-    }
-    if let Some(episodes) = recipe.episodes {
-        keep_first(&mut dataset, episodes)?;
     }
     let env = recipe.env.clone().or_else(|| dataset.info.robot_type.clone());
     for (key, feature) in recipe.config.states() {
@@ -166,6 +165,10 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
             bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?
         }
     };
+    // Statistics are those of the whole data set, as in LeRobot.
+    if let Some(episodes) = recipe.episodes {
+        keep_first(&mut dataset, episodes)?;
+    }
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
     if recipe.reflow.is_some() && recipe.settings.augmentation() != Augmentation::NONE {
         return Err(Error::input(
@@ -190,7 +193,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         "train": settings,
         "dataset_root": recipe.roots,
         "dataset_episodes": recipe.episodes,
-        "vision_weights": args.vision_weights,
+        "vision_weights": recipe.vision_weights,
         "reflow_from": recipe.reflow.as_ref().map(|reflow| &reflow.from),
         "reflow_steps": recipe.reflow.as_ref().and_then(Reflow::fixed_steps),
         "env": env,
@@ -199,8 +202,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     });
     let mut trainer =
         Trainer::new(device, &recipe.config, &recipe.settings, data, stats, recipe.from.as_mut())?;
-    if let Some(file) = &args.vision_weights {
-        let mut backbone = Backbone::read(file)?;
+    if let (Some(mut backbone), Some(file)) = (backbone, &args.vision_weights) {
         trainer.start_vision(&mut backbone)?;
         note(format!("vision starts from {} ({} names)", file.display(), backbone.library()));
     }

@@ -60,14 +60,19 @@ impl FrameFiles {
         let (mut mine, mut others) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if !path.is_dir() {
+            // Whatever else lies in this folder is somebody else's.
+            if !path.is_dir() || !path.file_name().and_then(|name| name.to_str()).is_some_and(is_name) {
                 continue;
             }
             let is_own = own.iter().any(|name| path.ends_with(name));
             let files = if is_own { &mut mine } else { &mut others };
             // A folder that another run empties meanwhile is no error.
             for file in fs::read_dir(path).into_iter().flatten().flatten() {
+                let number = |name: &str| name.split('.').next().is_some_and(|n| n.parse::<usize>().is_ok());
                 let Ok(about) = file.metadata() else { continue };
+                if !file.file_name().to_str().is_some_and(number) {
+                    continue;
+                }
                 let age = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 match file.path().extension().and_then(|e| e.to_str()) {
                     Some(EXTENSION) => files.push((age, file.path(), about.len())),
@@ -199,6 +204,11 @@ pub(super) fn name_of(dataset: &Dataset, camera: &str, [height, width]: [usize; 
     Ok(hash.finalize()[..12].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Whether a folder's name is one that [`name_of`] makes.
+fn is_name(name: &str) -> bool {
+    name.len() == 24 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Every file below a folder, in order of names.
 fn add_files(folder: &Path, hash: &mut Sha256) -> std::io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
@@ -221,6 +231,8 @@ fn add_files(folder: &Path, hash: &mut Sha256) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const FIRST: &str = "0123456789abcdef01234567";
+    const SECOND: &str = "fedcba987654321001234567";
     const SIZE: u64 = (HEAD + 100) as u64;
 
     fn files(folder: &Path, limit: u64, name: &str) -> FrameFiles {
@@ -230,22 +242,22 @@ mod tests {
     #[test]
     fn what_was_kept_is_read_again_and_damage_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = files(folder.path(), 10 * SIZE, "a");
+        let kept = files(folder.path(), 10 * SIZE, FIRST);
         let (pixels, mut out) = ([7; 100], [0; 100]);
-        assert!(!kept.read("a", 3, &mut out) && kept.take_notes().is_empty());
-        kept.write("a", 3, &pixels);
-        let again = files(folder.path(), 10 * SIZE, "a");
-        assert!(again.read("a", 3, &mut out) && out == pixels);
-        let path = again.path("a", 3);
+        assert!(!kept.read(FIRST, 3, &mut out) && kept.take_notes().is_empty());
+        kept.write(FIRST, 3, &pixels);
+        let again = files(folder.path(), 10 * SIZE, FIRST);
+        assert!(again.read(FIRST, 3, &mut out) && out == pixels);
+        let path = again.path(FIRST, 3);
         let mut bytes = fs::read(&path).expect("there");
         for (damaged, what) in [(0..60, "length"), (0..bytes.len(), "checksum")] {
             bytes[50] ^= 1;
             fs::write(&path, &bytes[damaged]).expect("writes");
-            assert!(!again.read("a", 3, &mut out), "{what}");
+            assert!(!again.read(FIRST, 3, &mut out), "{what}");
             assert!(again.take_notes()[0].contains(what));
             assert!(!path.exists(), "it is made again");
-            again.write("a", 3, &pixels);
-            assert!(again.read("a", 3, &mut out));
+            again.write(FIRST, 3, &pixels);
+            assert!(again.read(FIRST, 3, &mut out));
             bytes = fs::read(&path).expect("there");
         }
     }
@@ -253,36 +265,51 @@ mod tests {
     #[test]
     fn the_oldest_files_of_others_make_room_and_own_ones_stay() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = files(folder.path(), 3 * SIZE, "first");
+        let first = files(folder.path(), 3 * SIZE, FIRST);
         for frame in [5, 1, 2] {
-            first.write("first", frame, &[1; 100]);
+            first.write(FIRST, frame, &[1; 100]);
             let time =
                 SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + first.written.load(Ordering::Relaxed));
-            let file = fs::File::options().write(true).open(first.path("first", frame)).expect("there");
+            let file = fs::File::options().write(true).open(first.path(FIRST, frame)).expect("there");
             file.set_modified(time).expect("a time");
         }
-        first.write("first", 9, &[1; 100]);
-        assert!(!first.path("first", 9).exists(), "there is no room");
-        let second = files(folder.path(), 3 * SIZE, "second");
-        second.write("second", 0, &[2; 100]);
-        assert!(!second.path("first", 5).exists() && second.path("first", 1).exists());
+        first.write(FIRST, 9, &[1; 100]);
+        assert!(!first.path(FIRST, 9).exists(), "there is no room");
+        let second = files(folder.path(), 3 * SIZE, SECOND);
+        second.write(SECOND, 0, &[2; 100]);
+        assert!(!second.path(FIRST, 5).exists() && second.path(FIRST, 1).exists());
         for frame in 1..5 {
-            second.write("second", frame, &[2; 100]);
+            second.write(SECOND, frame, &[2; 100]);
         }
         let left = |name: &str| fs::read_dir(folder.path().join(name)).expect("there").count();
-        assert_eq!((left("first"), left("second")), (0, 3));
+        assert_eq!((left(FIRST), left(SECOND)), (0, 3));
         drop(second);
-        files(folder.path(), SIZE, "second");
-        assert_eq!(left("second"), 1, "a lower limit holds from the start");
+        files(folder.path(), SIZE, SECOND);
+        assert_eq!(left(SECOND), 1, "a lower limit holds from the start");
+    }
+
+    #[test]
+    fn what_others_keep_in_the_folder_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let theirs = folder.path().join("Downloads");
+        fs::create_dir(&theirs).expect("made");
+        let old = ["film.part", "00000001.part", "00000001.frame"].map(|name| theirs.join(name));
+        for path in &old {
+            fs::write(path, [0; 300]).expect("written");
+            let file = fs::File::options().write(true).open(path).expect("there");
+            file.set_modified(SystemTime::UNIX_EPOCH).expect("a time");
+        }
+        files(folder.path(), 1, FIRST).write(FIRST, 0, &[1; 100]);
+        assert!(old.iter().all(|path| path.exists()));
     }
 
     #[test]
     fn a_disk_that_refuses_is_noted_once() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = files(folder.path(), 10 * SIZE, "a");
-        fs::remove_dir(folder.path().join("a")).expect("empty");
-        kept.write("a", 0, &[0; 100]);
-        kept.write("a", 1, &[0; 100]);
+        let kept = files(folder.path(), 10 * SIZE, FIRST);
+        fs::remove_dir(folder.path().join(FIRST)).expect("empty");
+        kept.write(FIRST, 0, &[0; 100]);
+        kept.write(FIRST, 1, &[0; 100]);
         assert_eq!(kept.take_notes().len(), 1);
     }
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use self::numpy::{Array, Values};
+use super::decode::decode;
 use super::{DatasetWriter, Dtype, Feature, Features, Info};
 use crate::image::Image;
 use crate::{Error, Result};
@@ -335,5 +336,5 @@ fn feature(key: &str, array: &Array) -> Result<Feature> {
 fn picture(file: &Path) -> Result<Image> {
     let bytes =
         std::fs::read(file).map_err(|e| Error::input(format!("{} cannot be read: {e}", file.display())))?;
-    Image::from_png(&bytes).map_err(|e| e.at(file.display()))
+    decode(&bytes).map_err(|e| e.at(file.display()))
 }

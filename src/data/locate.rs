@@ -22,8 +22,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Reads `HF_LEROBOT_HOME`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as LeRobot
-    /// and `huggingface_hub` do.
+    /// Reads `HF_LEROBOT_HOME`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN` (or the token that a
+    /// login left in `HF_TOKEN_PATH` or `HF_HOME`) and `HF_HUB_OFFLINE`, as LeRobot and `huggingface_hub` do.
     ///
     /// # Errors
     /// If there is no home folder and no variable that names one.
@@ -37,12 +37,17 @@ impl Places {
         let home = folder("HF_LEROBOT_HOME").or_else(|| Some(cache()?.join("lerobot"))).ok_or_else(|| {
             Error::input("there is no home folder: name LeRobot's folder of datasets in HF_LEROBOT_HOME")
         })?;
+        // Where `huggingface-cli login` leaves a token.
+        let logged_in = || {
+            let file = folder("HF_TOKEN_PATH").or_else(|| Some(cache()?.join("token")))?;
+            std::fs::read_to_string(file).ok().filter(|token| !token.trim().is_empty())
+        };
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
         let on = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
         Ok(Self {
             home: std::path::absolute(&home).unwrap_or(home),
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: set("HF_TOKEN").map(|token| token.trim().to_owned()),
+            token: set("HF_TOKEN").or_else(logged_in).map(|token| token.trim().to_owned()),
             offline: set("HF_HUB_OFFLINE").is_some_and(on),
         })
     }

@@ -183,15 +183,17 @@ impl Kept {
         self.state.resize(steps * sizes.state, 0.0);
     }
 
-    /// Brings every camera's pictures to the size at which the network sees them; those that have it stay as they are.
-    pub fn resized(mut self, config: &Config) -> Self {
+    /// Brings every camera's pictures, of so many time steps in all, to the size at which the network sees them; those that
+    /// have it stay as they are.
+    pub(super) fn resized(mut self, config: &Config, steps: usize) -> Self {
         for ((_, feature), images) in config.images().zip(&mut self.images) {
             let (&[_, height, width], [to_height, to_width]) =
                 (feature.shape.as_slice(), config.seen_size(feature))
             else {
                 continue;
             };
-            if [height, width] != [to_height, to_width] {
+            let own = images.images().len() == steps * 3 * height * width;
+            if own && [height, width] != [to_height, to_width] {
                 images.resize([height, width], [to_height, to_width]);
             }
         }

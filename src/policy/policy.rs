@@ -236,7 +236,7 @@ impl Policy {
     pub fn velocity(&mut self, observations: &Observations<'_>, x: &[f32], t: &[f32]) -> Result<Vec<f32>> {
         let (batch, state) = self.checked(observations, x)?;
         let seen = Observations { images: observations.images.clone(), state: &state };
-        let seen = Kept::repeated(&seen, 1).resized(&self.config);
+        let seen = Kept::repeated(&seen, 1).resized(&self.config, batch * self.config.n_obs_steps);
         let seen = seen.observations();
         let shape = SamplerShape { cameras: seen.cameras(), ..SamplerShape::of(&self.config, batch) };
         let evaluator = self.evaluator(shape)?;
@@ -286,7 +286,7 @@ impl Policy {
                 Device::Cpu | Device::Oracle => last - first,
             };
             part.fill_up(padded * frames, &sizes);
-            let part = part.resized(&self.config);
+            let part = part.resized(&self.config, padded * frames);
             let shape = SamplerShape {
                 cameras: part.observations().cameras(),
                 guidance: self.guidance.clone(),

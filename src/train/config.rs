@@ -124,6 +124,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// Samples of a step: what no machine holds is refused before anything is estimated.
+const MOST_SAMPLES: usize = 1 << 20;
+
 impl TrainConfig {
     /// The settings that a preset is trained with.
     ///
@@ -173,6 +176,10 @@ impl TrainConfig {
         }
         if self.batch_size == 0 {
             return wrong("batch-size", &self.batch_size, "at least 1");
+        }
+        if self.batch_size.saturating_mul(self.grad_accum_steps) > MOST_SAMPLES {
+            let samples = format!("{} x {}", self.batch_size, self.grad_accum_steps);
+            return wrong("batch-size times --grad-accum-steps", &samples, "at most 1048576 samples a step");
         }
         if self.grad_accum_steps == 0 {
             return wrong("grad-accum-steps", &self.grad_accum_steps, "at least 1");
@@ -276,6 +283,7 @@ mod tests {
         for (config, flag) in [
             (TrainConfig { steps: 0, ..default.clone() }, "--steps"),
             (TrainConfig { batch_size: 0, ..default.clone() }, "--batch-size"),
+            (TrainConfig { batch_size: usize::MAX, grad_accum_steps: 2, ..default.clone() }, "--batch-size"),
             (TrainConfig { grad_accum_steps: 0, ..default.clone() }, "--grad-accum-steps"),
             (TrainConfig { lr: f64::NAN, ..default.clone() }, "--lr"),
             (TrainConfig { ema_decay: 1.0, ..default.clone() }, "--ema-decay"),

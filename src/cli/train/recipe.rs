@@ -36,6 +36,8 @@ pub struct Recipe {
     pub stats: Option<Stats>,
     /// Whose paths it straightens.
     pub reflow: Option<Reflow>,
+    /// Where its vision transformer started from.
+    pub vision_weights: Option<PathBuf>,
 }
 
 /// The recipe of a new run, and its folder.
@@ -101,7 +103,8 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
     };
     let (env, episodes) = (args.env.clone(), args.dataset_episodes);
     let stats = from.as_ref().map(|pretrained| pretrained.stats.clone());
-    Ok((Recipe { config, settings, roots, env, episodes, from, stats, reflow }, run_dir))
+    let vision_weights = args.vision_weights.clone();
+    Ok((Recipe { config, settings, roots, env, episodes, from, stats, reflow, vision_weights }, run_dir))
 }
 
 /// The preset for the environment that a policy was trained for.
@@ -171,7 +174,11 @@ pub fn resumed(args: &Args) -> Result<(Recipe, RunDir)> {
     let steps = saved["reflow_steps"].as_u64().map(|steps| steps as usize);
     let reflow = saved["reflow_from"].as_str().map(|from| Reflow::new(from, steps)).transpose()?;
     let (config, stats) = (loaded.config, Some(loaded.stats));
-    Ok((Recipe { config, settings, roots, env, episodes, from: None, stats, reflow }, run_dir))
+    let vision_weights = saved["vision_weights"].as_str().map(PathBuf::from);
+    Ok((
+        Recipe { config, settings, roots, env, episodes, from: None, stats, reflow, vision_weights },
+        run_dir,
+    ))
 }
 
 /// A configuration with some keys replaced; a value is JSON, or else text.

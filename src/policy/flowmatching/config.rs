@@ -160,6 +160,11 @@ impl FlowMatchingConfig {
                 self.empty_cameras
             ));
         }
+        if config.state_dim() == 0 && self.empty_cameras == config.images().count() {
+            return wrong(
+                "`empty_cameras` lets every camera be missing, and there is no state: nothing would be seen",
+            );
+        }
         let patch = self.vit_patch_size;
         if patch == 0 || self.image_size.iter().any(|&side| side == 0 || side % patch != 0) {
             return wrong(format!(
