@@ -134,7 +134,10 @@ fn bad_episodes_are_named_by_file_and_array() {
     let arrays = || ("a.npz", npz(&[action()]));
     says(&[arrays(), ("a/cam/0.png", png(2))], &["`action` has 2 frames, but `cam` has 1"]);
     says(&[arrays(), ("a/cam/0.png", png(2)), ("a/cam/1.png", png(3))], &["1.png is 3 x 2 pixels"]);
-    says(&[arrays(), ("a/cam/0.png", png(2)), ("a/cam/1.png", vec![1, 2])], &["1.png", "only PNG and JPEG pictures can be read"]);
+    says(
+        &[arrays(), ("a/cam/0.png", png(2)), ("a/cam/1.png", vec![1, 2])],
+        &["1.png", "only PNG and JPEG pictures can be read"],
+    );
     says(&[arrays(), ("a/cam/0.jpg", png(2))], &["0.jpg is no PNG file"]);
     says(&[arrays(), ("a/action.npy", vec![0; 20])], &["action.npy", "no NumPy array"]);
     says(&[("a.npz", vec![0; 40])], &["a.npz is damaged or no NPZ file"]);
