@@ -344,3 +344,19 @@ fn damaged_files_are_errors_that_name_them_or_still_a_dataset() {
     let taken = peak_memory().saturating_sub(before);
     assert!(taken < 400 << 20, "{} MiB for files of less than 1 MiB", taken >> 20);
 }
+
+#[test]
+fn a_path_template_may_not_lead_out_of_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let info = fs::read_to_string(root("v30_images").join("meta/info.json")).expect("reads");
+    copy(&root("v30_images"), folder.path());
+    for template in
+        ["../{chunk_index:03d}/{file_index:03d}.parquet", "/tmp/{chunk_index}/{file_index}.parquet"]
+    {
+        let mut json: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        json["data_path"] = template.into();
+        fs::write(folder.path().join("meta/info.json"), json.to_string()).expect("writes");
+        let told = Dataset::open(folder.path()).expect_err("outside").to_string();
+        assert!(told.contains("outside the data set's folder"), "{told}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{
@@ -108,9 +108,17 @@ impl Overview {
         Ok(())
     }
 
-    /// A place below the root.
+    /// A place below the root; a template must not lead out of it.
     fn below(&self, place: Result<PathBuf>) -> Result<PathBuf> {
-        place.map(|place| self.root.join(place)).map_err(|e| e.at(self.root.display()))
+        let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+        let inside = |place: PathBuf| match place.components().all(plain) {
+            true => Ok(self.root.join(place)),
+            false => Err(Error::input(format!(
+                "meta/info.json: a path template leads to {}, outside the data set's folder",
+                place.display()
+            ))),
+        };
+        place.and_then(inside).map_err(|e| e.at(self.root.display()))
     }
 
     /// Whether a folder is one of a dataset.
