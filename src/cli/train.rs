@@ -16,7 +16,7 @@ use crate::data::{Augmentation, Dataset, check_width};
 use crate::eval::{Options, evaluate};
 use crate::graph::Device;
 use crate::memory::in_words;
-use crate::policy::{Backbone, Config, FeatureType, Normalization, Normalizer, Policy, RunDir, Stats};
+use crate::policy::{Backbone, Config, FeatureType, Normalizer, Policy, RunDir, Stats};
 use crate::report::plot::{Scale, Series, curves};
 use crate::train::data::{TrainingData, statistics};
 use crate::train::{EvalOutcome, Outcome, Run, Trainer};
@@ -140,7 +140,7 @@ impl Args {
 fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> Result<Option<PathBuf>> {
     // Before pictures are decoded: a mistyped name should not cost minutes.
     let backbone = args.vision_weights.as_ref().map(Backbone::read).transpose()?;
-    let mut dataset = Dataset::open_all(&recipe.roots)?;
+    let mut dataset = recipe.dataset.take().map_or_else(|| Dataset::open_all(&recipe.roots), Ok)?;
     for warning in &dataset.warnings {
         note(format!("warning: {warning}"));
     }
@@ -153,14 +153,10 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         Some(stats) => stats.clone(),
         None => {
             // Those of pictures, where the data set has none, take a while: only if the policy is scaled by them.
-            let names: &[&str] = match recipe.config.normalization_of(FeatureType::Visual) {
-                Normalization::Identity => &[],
-                Normalization::MeanStd => &["mean", "std"],
-                Normalization::MinMax => &["min", "max"],
-                Normalization::Quantiles => &["q01", "q99"],
-            };
-            for (key, _) in recipe.config.images() {
-                dataset.complete_stats(key, names)?;
+            if let Some(names) = recipe.config.normalization_of(FeatureType::Visual).statistics() {
+                for (key, _) in recipe.config.images() {
+                    dataset.complete_stats(key, &names)?;
+                }
             }
             bounded(statistics(&dataset)?, &recipe.config, env.as_deref())?
         }

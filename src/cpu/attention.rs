@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::product::{View, gemm};
+use super::product::{Threads, View, gemm};
 use super::simd::{exp, sum, sum2, vectorised};
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
@@ -66,7 +66,16 @@ pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
         for head in 0..heads {
             let at = Head { entry, head, width };
             let keys = transposed(at.view(k, attention.k, tk));
-            gemm([tq, width, tk], at.view(q, attention.q, tq), keys, &mut scores, tk, scale, false);
+            gemm(
+                Threads::One,
+                [tq, width, tk],
+                at.view(q, attention.q, tq),
+                keys,
+                &mut scores,
+                tk,
+                scale,
+                false,
+            );
             vectorised(
                 #[inline(always)]
                 || {
@@ -92,6 +101,7 @@ pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
             }
             let values = at.view(v, attention.v, tk);
             gemm(
+                Threads::One,
                 [tq, tk, width],
                 packed(&scores, tk),
                 values,
@@ -148,10 +158,10 @@ impl Matrices {
         let scale = attention.scale() as f32;
         let number = at.entry * heads + at.head;
         let keys = transposed(at.view(k, attention.k, tk));
-        gemm([tq, width, tk], at.view(q, attention.q, tq), keys, &mut self.p, tk, scale, false);
+        gemm(Threads::One, [tq, width, tk], at.view(q, attention.q, tq), keys, &mut self.p, tk, scale, false);
         let values = transposed(at.view(v, attention.v, tk));
         let gradient = at.view(gradient, d_o, tq);
-        gemm([tq, width, tk], gradient, values, &mut self.d_s, tk, 1.0, false);
+        gemm(Threads::One, [tq, width, tk], gradient, values, &mut self.d_s, tk, 1.0, false);
         let dropped = mask(attention, inputs[3], number, &mut self.factors);
         let o = at.view(o, attention.o, tq);
         vectorised(
@@ -197,6 +207,7 @@ pub fn backward_query(kernel: &AttentionBackwardQuery, io: &mut Io<'_, '_, f32>)
             matrices.fill(attention, kernel.d_o, inputs, at);
             let keys = at.view(inputs[1].floats(), attention.k, tk);
             gemm(
+                Threads::One,
                 [tq, tk, width],
                 packed(&matrices.d_s, tk),
                 keys,
@@ -238,7 +249,7 @@ pub fn backward_key_value(kernel: &AttentionBackwardKeyValue, io: &mut Io<'_, '_
             {
                 let column = place.offset - first + head * width;
                 let left = transposed(packed(left, tk));
-                gemm([tk, tq, width], left, right, &mut d_kv[column..], stride, 1.0, false);
+                gemm(Threads::One, [tk, tq, width], left, right, &mut d_kv[column..], stride, 1.0, false);
             }
         }
     };

@@ -21,24 +21,12 @@ pub struct View<'a> {
     pub column: usize,
 }
 
-/// C += α A B or C = α A B for an m x k A and a k x n B; C has rows of `stride` elements. One thread.
+/// C += α A B or C = α A B for an m x k A and a k x n B; C has rows of `stride` elements.
 ///
 /// # Panics
 /// If a matrix reaches beyond its slice.
-pub fn gemm(
-    [m, k, n]: [usize; 3],
-    a: View<'_>,
-    b: View<'_>,
-    c: &mut [f32],
-    stride: usize,
-    alpha: f32,
-    accumulate: bool,
-) {
-    gemm_by(Threads::One, [m, k, n], a, b, c, stride, alpha, accumulate);
-}
-
 #[allow(unsafe_code)]
-fn gemm_by(
+pub fn gemm(
     threads: Threads,
     [m, k, n]: [usize; 3],
     a: View<'_>,
@@ -89,7 +77,7 @@ fn gemm_by(
 
 /// Who computes a product; the bits are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Threads {
+pub enum Threads {
     /// The caller's.
     One,
     /// All of the pool, which share out rows and columns.
@@ -116,25 +104,27 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
         let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| {
             c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c));
         };
-        let b = match io.inputs[1] {
-            Slice::H(halves) => {
-                blocks(c, &|first, c| ends.fill(first, c));
-                halved(kernel, a, &halves[kernel.b.offset + entry * kernel.b.batch_stride..], c, &ends);
-                blocks(c, &|first, c| ends.finish(first, c));
-                continue;
-            }
-            floats => of(floats.floats(), &kernel.b, entry),
+        let halves = match io.inputs[1] {
+            Slice::H(halves) => Some(&halves[kernel.b.offset + entry * kernel.b.batch_stride..]),
+            _ => None,
         };
-        if k * n > LARGE && m * k * n >= WORTH_A_THREAD {
+        if halves.is_some() || (k * n > LARGE && m * k * n >= WORTH_A_THREAD) {
             blocks(c, &|first, c| ends.fill(first, c));
-            gemm_by(Threads::All, [m, k, n], a, b, c, stride, ends.scale(), ends.fills());
+            match halves {
+                Some(halves) => halved(kernel, a, halves, c, &ends),
+                None => {
+                    let b = of(io.inputs[1].floats(), &kernel.b, entry);
+                    gemm(Threads::All, [m, k, n], a, b, c, stride, ends.scale(), ends.fills());
+                }
+            }
             blocks(c, &|first, c| ends.finish(first, c));
             continue;
         }
+        let b = of(io.inputs[1].floats(), &kernel.b, entry);
         let block = |first: usize, c: &mut [f32]| {
             let a = View { data: &a.data[first * a.row..], ..a };
             ends.fill(first, c);
-            gemm([rows.min(m - first), k, n], a, b, c, stride, ends.scale(), ends.fills());
+            gemm(Threads::One, [rows.min(m - first), k, n], a, b, c, stride, ends.scale(), ends.fills());
             ends.finish(first, c);
         };
         if m * k * n < WORTH_A_THREAD { block(0, c) } else { blocks(c, &block) }
@@ -162,7 +152,7 @@ fn halved(kernel: &Matmul, a: View<'_>, b: &[f16], c: &mut [f32], ends: &Ends<'_
         let (row, column) = if transposed { (1, k) } else { (columns, 1) };
         let b = View { data: wide, row, column };
         let c = &mut c[first..];
-        gemm_by(threads, [m, k, columns], a, b, c, kernel.c.stride, ends.scale(), ends.fills());
+        gemm(threads, [m, k, columns], a, b, c, kernel.c.stride, ends.scale(), ends.fills());
     }
 }
 

@@ -98,15 +98,10 @@ impl ImageCache {
     }
 }
 
-/// Frames of the episodes that are used: a dataset may have been cut to its first ones.
-fn frames_of(dataset: &Dataset) -> usize {
-    dataset.episodes.last().map_or(0, |episode| episode.frames.end)
-}
-
 /// Bytes of all decoded pictures.
 fn bytes_needed(dataset: &Dataset, cameras: &[Camera]) -> u128 {
     let product = |camera: &Camera| {
-        camera.shape.iter().fold(frames_of(dataset) as u128, |n, &d| n.saturating_mul(d as u128))
+        camera.shape.iter().fold(dataset.used_frames() as u128, |n, &d| n.saturating_mul(d as u128))
     };
     cameras.iter().map(product).sum()
 }
@@ -147,7 +142,7 @@ impl Camera {
     }
 
     fn decode_all(&mut self, dataset: &Dataset) -> Result<()> {
-        let total = self.frame_len() * frames_of(dataset);
+        let total = self.frame_len() * dataset.used_frames();
         let mut pixels = Vec::new();
         pixels.try_reserve_exact(total).map_err(|_| {
             Error::failure(format!(

@@ -98,6 +98,11 @@ impl Dataset {
         self.episode_of_frame.len()
     }
 
+    /// Frames up to the end of the last episode: fewer than all where the dataset was cut to its first episodes.
+    pub fn used_frames(&self) -> usize {
+        self.episodes.last().map_or(0, |episode| episode.frames.end)
+    }
+
     /// Whether there is no frame; never so for a dataset that was opened.
     pub fn is_empty(&self) -> bool {
         self.episode_of_frame.is_empty()

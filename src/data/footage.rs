@@ -51,20 +51,15 @@ impl std::fmt::Debug for Footage {
 
 impl Footage {
     /// The clips of the episodes, one each.
-    pub fn new(clips: &[Clip], episodes: &[Episode], fps: f64) -> Self {
-        let mut paths: BTreeMap<&Path, Arc<Path>> = BTreeMap::new();
-        let scene = |(clip, episode): (&'_ Clip, &Episode), path: Arc<Path>| Scene {
-            path,
+    pub fn new<'a>(clips: &'a [Clip], episodes: &[Episode], fps: f64) -> Self {
+        let mut paths: BTreeMap<&'a Path, Arc<Path>> = BTreeMap::new();
+        let scene = |(clip, episode): (&'a Clip, &Episode)| Scene {
+            path: paths.entry(&clip.path).or_insert_with(|| clip.path.as_path().into()).clone(),
             from: clip.from,
             first: episode.frames.start,
             fps,
         };
-        let mut scenes = Vec::with_capacity(clips.len());
-        for (clip, episode) in clips.iter().zip(episodes) {
-            let path = paths.entry(&clip.path).or_insert_with(|| clip.path.as_path().into()).clone();
-            scenes.push(scene((clip, episode), path));
-        }
-        Self { scenes, pool: Arc::default() }
+        Self { scenes: clips.iter().zip(episodes).map(scene).collect(), pool: Arc::default() }
     }
 
     /// Adds the episodes of another dataset, whose frames come after `frames` others.
@@ -149,10 +144,8 @@ impl Scene {
     /// time. Half a frame is the most that may be amiss.
     fn shown(&self, frame: usize, video: &Video) -> Result<usize> {
         let place = frame.saturating_sub(self.first);
-        let start = video.seconds(0).unwrap_or_default();
-        let seconds = |index: usize| video.seconds(index).map(|seconds| seconds - start);
         let wanted = self.from + place as f64 / self.fps;
-        let amiss = |index: usize| seconds(index).map_or(f64::INFINITY, |found| (found - wanted).abs());
+        let amiss = |index: usize| video.seconds(index).map_or(f64::INFINITY, |found| (found - wanted).abs());
         let counted = (self.from * self.fps).round() as usize + place;
         let near = 0.5 / self.fps;
         if amiss(counted) <= near {
@@ -161,7 +154,7 @@ impl Scene {
         let (mut low, mut high) = (0, video.len());
         while low < high {
             let middle = (low + high) / 2;
-            match seconds(middle).is_some_and(|found| found < wanted) {
+            match video.seconds(middle).is_some_and(|found| found < wanted) {
                 true => low = middle + 1,
                 false => high = middle,
             }

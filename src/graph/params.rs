@@ -208,6 +208,11 @@ impl Params {
         self.by_name.get(name).copied()
     }
 
+    /// The shards that learn, each with its number; those that stay as they are have no gradients.
+    pub fn learning_shards(&self) -> impl Iterator<Item = (usize, Shard)> {
+        self.shards.iter().copied().enumerate().filter(|(_, shard)| shard.rate > 0.0)
+    }
+
     /// The shards.
     pub fn shards(&self) -> &[Shard] {
         &self.shards

@@ -61,6 +61,18 @@ pub enum Normalization {
     Quantiles,
 }
 
+impl Normalization {
+    /// The two statistics that it scales by; none where values are left alone.
+    pub fn statistics(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Identity => None,
+            Self::MinMax => Some(["min", "max"]),
+            Self::MeanStd => Some(["mean", "std"]),
+            Self::Quantiles => Some(["q01", "q99"]),
+        }
+    }
+}
+
 /// What follows an episode's last action in a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -76,8 +76,34 @@ pub struct VelocityMlpConfig {
     pub time_dim: usize,
 }
 
-fn wrong<T>(what: impl AsRef<str>) -> Result<T> {
+/// What is wrong with config.json.
+pub(super) fn wrong<T>(what: impl AsRef<str>) -> Result<T> {
     Err(Error::input(format!("config.json: {}", what.as_ref())))
+}
+
+/// Checks that tokens of a width can be shared out to attention heads: keys and values of both.
+pub(super) fn check_heads((tokens, width): (&str, usize), (what, heads): (&str, usize)) -> Result<()> {
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return wrong(format!("`{tokens}` {width} is no multiple of `{what}` {heads}"));
+    }
+    let width = width / heads;
+    if !(8..=128).contains(&width) || !width.is_multiple_of(4) {
+        return wrong(format!(
+            "`{what}` {heads} gives heads of width {width}: use 8 to 128, a multiple of 4"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that the slots of a chunk can differ where noise does not tell them apart.
+pub(super) fn check_slots(config: &Config, action_pos_embed: bool) -> Result<()> {
+    if config.objective != Objective::Flow && !action_pos_embed && config.chunk_size > 1 {
+        return wrong(
+            "without `action_pos_embed` every slot of a chunk starts alike and answers alike: set it to true, or keep \
+             the objective flow",
+        );
+    }
+    Ok(())
 }
 
 impl Family {
@@ -211,24 +237,10 @@ impl PatchDecoderConfig {
         if config.normalization_of(FeatureType::Visual) != Normalization::Identity {
             return wrong("a patch_decoder reads images as they are: VISUAL must be IDENTITY");
         }
-        for (what, heads) in [("encoder_heads", self.encoder_heads), ("decoder_heads", self.decoder_heads)] {
-            if heads == 0 || !self.d_model.is_multiple_of(heads) {
-                return wrong(format!("`d_model` {} is no multiple of `{what}` {heads}", self.d_model));
-            }
-            let width = self.d_model / heads;
-            if !(8..=128).contains(&width) || !width.is_multiple_of(4) {
-                return wrong(format!(
-                    "`{what}` {heads} gives heads of width {width}: use 8 to 128, a multiple of 4"
-                ));
-            }
+        for heads in [("encoder_heads", self.encoder_heads), ("decoder_heads", self.decoder_heads)] {
+            check_heads(("d_model", self.d_model), heads)?;
         }
-        let one_answer = config.objective != Objective::Flow && !self.action_pos_embed;
-        if one_answer && config.chunk_size > 1 {
-            return wrong(
-                "without `action_pos_embed` every slot of a chunk starts alike and answers alike: set it to true, or \
-                 keep the objective flow",
-            );
-        }
+        check_slots(config, self.action_pos_embed)?;
         if self.dim_feedforward == 0 || self.encoder_layers == 0 || self.decoder_layers == 0 {
             return wrong("`dim_feedforward`, `encoder_layers` and `decoder_layers` must be at least 1");
         }

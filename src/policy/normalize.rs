@@ -160,20 +160,20 @@ impl Entry {
                 stats.place()
             )));
         }
-        let range = |low: &str, high: &str| -> Result<Scale> {
-            let low = stats.required(key, low, dims)?;
-            let high = stats.required(key, high, dims)?;
-            let span = low.iter().zip(high).map(|(low, high)| if low == high { EPS } else { high - low });
-            Ok(Scale::Range { low: low.to_vec(), span: span.collect() })
-        };
-        let scale = match mode {
-            Normalization::Identity => Scale::Identity,
-            Normalization::MinMax => range("min", "max")?,
-            Normalization::Quantiles => range("q01", "q99")?,
-            Normalization::MeanStd => Scale::MeanStd {
-                mean: stats.required(key, "mean", dims)?.to_vec(),
-                std: stats.required(key, "std", dims)?.to_vec(),
-            },
+        let scale = match mode.statistics() {
+            None => Scale::Identity,
+            Some([first, second]) => {
+                let first = stats.required(key, first, dims)?;
+                let second = stats.required(key, second, dims)?;
+                match mode {
+                    Normalization::MeanStd => Scale::MeanStd { mean: first.to_vec(), std: second.to_vec() },
+                    _ => {
+                        let span = |(low, high): (&f32, &f32)| if low == high { EPS } else { high - low };
+                        let span = first.iter().zip(second).map(span).collect();
+                        Scale::Range { low: first.to_vec(), span }
+                    }
+                }
+            }
         };
         Ok(Self { key: key.to_owned(), scale, dims, inner: size / dims })
     }

@@ -34,7 +34,7 @@ pub(super) const PICTURE: Feature = Feature {
 /// What is decided: the effector's displacement.
 pub(super) const ACTION: Feature = Feature { key: "action", shape: &[2], names: &["dx", "dy"] };
 
-static SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "pursuit",
     task: "catch the ball",
     observations: &[PICTURE],

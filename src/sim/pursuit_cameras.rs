@@ -3,8 +3,8 @@
 //! Dynamics, expert and seeds are those of [`pursuit`](super::pursuit).
 
 use super::discs::draw_halved_planes;
-use super::pursuit::{ACTION, MAX_ACTION, OBSERVED, PICTURE, Pursuit};
-use super::{Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use super::pursuit::{OBSERVED, PICTURE, Pursuit};
+use super::{Environment, Feature, Observation, STATE, Spec, Step, checked_action, pursuit};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -23,12 +23,7 @@ static SPEC: Spec = Spec {
     name: "pursuit-cameras",
     task: "catch the ball",
     observations: &[WHOLE, AROUND, PLACE],
-    action: ACTION,
-    low: &[-MAX_ACTION; 2],
-    high: &[MAX_ACTION; 2],
-    fps: 20,
-    horizon: 100,
-    ends: true,
+    ..pursuit::SPEC
 };
 
 /// An arena of [`Pursuit`] with two cameras.

@@ -5,23 +5,13 @@
 
 use super::discs::{Disc, draw, draw_halved_planes};
 use super::numpy_random::NumpyRng;
-use super::pursuit::{ACTION, ARENA, MAX_ACTION, OBSERVED, PICTURE, Pursuit};
-use super::{Environment, Observation, Spec, Step, checked_action};
+use super::pursuit::{ARENA, OBSERVED, PICTURE, Pursuit};
+use super::{Environment, Observation, Spec, Step, checked_action, pursuit};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
 
-static SPEC: Spec = Spec {
-    name: "pursuit-two",
-    task: "catch one of the balls",
-    observations: &[PICTURE],
-    action: ACTION,
-    low: &[-MAX_ACTION; 2],
-    high: &[MAX_ACTION; 2],
-    fps: 20,
-    horizon: 100,
-    ends: true,
-};
+static SPEC: Spec = Spec { name: "pursuit-two", task: "catch one of the balls", ..pursuit::SPEC };
 
 /// Two balls and an effector.
 #[derive(Debug, Clone, PartialEq)]

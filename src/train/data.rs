@@ -128,7 +128,7 @@ impl TrainingData {
 
     /// Frames of the episodes, the validation's included.
     pub fn frames(&self) -> usize {
-        self.loader.dataset().episodes.last().map_or(0, |episode| episode.frames.end)
+        self.loader.dataset().used_frames()
     }
 
     /// The loader.
@@ -201,7 +201,7 @@ impl TrainingData {
                 actions = widened(&actions, self.config.action().1, self.config.network_action_dim());
             }
         }
-        let size = self.config.chunk_size * self.config.network_action_dim();
+        let size = self.config.noise_len();
         let mut prepared = Prepared {
             images: self.by_camera(images),
             state: self.state(&states)?,
@@ -290,29 +290,27 @@ impl TrainingData {
 /// # Errors
 /// If more are missing than the policy allows, or one has pictures of another shape.
 fn present_cameras(config: &Config, dataset: &Dataset) -> Result<Vec<bool>> {
-    let has = |key: &str| dataset.info.features.iter().any(|(known, _)| known == key);
-    let cameras: Vec<(&str, bool)> = config.images().map(|(key, _)| (key, has(key))).collect();
-    let missing: Vec<_> = cameras.iter().filter(|(_, present)| !present).map(|(key, _)| *key).collect();
-    if missing.len() > config.empty_cameras() {
-        return Err(Error::input(format!(
-            "{} has no picture feature `{}`; it has {}. A policy may do without as many cameras as its `empty_cameras` \
-             says, which is {}",
-            dataset.roots[0].display(),
-            missing.join("`, `"),
-            dataset.info.features.iter().map(|(key, _)| key).collect::<Vec<_>>().join(", "),
-            config.empty_cameras()
-        )));
-    }
-    for ((key, feature), (_, present)) in config.images().zip(&cameras) {
-        let found = if *present { dataset.image_shape(key)?.to_vec() } else { feature.shape.clone() };
-        if found != feature.shape {
+    let has = |key: &str| dataset.info.features.get(key).is_some();
+    let present = config.cameras_to_read(has);
+    for ((key, feature), _) in config.images().zip(&present).filter(|(_, present)| **present) {
+        if !has(key) {
+            return Err(Error::input(format!(
+                "{} has no picture feature `{key}`; it has {}. A policy may do without as many cameras as its \
+                 `empty_cameras` says, which is {}",
+                dataset.roots[0].display(),
+                dataset.info.features.keys().collect::<Vec<_>>().join(", "),
+                config.empty_cameras()
+            )));
+        }
+        let found = dataset.image_shape(key)?;
+        if found != feature.shape.as_slice() {
             return Err(Error::input(format!(
                 "feature `{key}`: the dataset's pictures have shape {found:?}, but the policy is configured for {:?}",
                 feature.shape
             )));
         }
     }
-    Ok(cameras.into_iter().map(|(_, present)| present).collect())
+    Ok(present)
 }
 
 /// Rows of `from` values with zeros behind them, `to` in all.

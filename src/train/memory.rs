@@ -35,9 +35,8 @@ impl Needs {
         batches: usize,
     ) -> Self {
         let float = if matches!(device, Device::Oracle) { 8 } else { 4 };
-        let elements = |learning: bool| -> usize {
-            params.shards().iter().filter(|s| !learning || s.rate > 0.0).map(|shard| shard.len).sum()
-        };
+        let all: usize = params.shards().iter().map(|shard| shard.len).sum();
+        let learning: usize = params.learning_shards().map(|(_, shard)| shard.len).sum();
         let kept = 1 + usize::from(update.average);
         let mut programs = step_graph(config, network, params, shape).compile_plan().bytes();
         if shape.purpose == Purpose::Accumulate {
@@ -56,7 +55,7 @@ impl Needs {
         let chunk = 2 * config.noise_len() + config.n_obs_steps * config.state_dim();
         let sample = config.n_obs_steps * pixels + 4 * chunk;
         Self {
-            sets: ((kept * elements(false) + 3 * elements(true)) * float) as u64,
+            sets: ((kept * all + 3 * learning) * float) as u64,
             programs: (programs * float / 4) as u64,
             batches: (batches * shape.batch * sample) as u64,
         }

@@ -144,8 +144,8 @@ impl TrainStep {
         if !self.updates {
             return Ok(StepReport { loss, grad_norm: f32::NAN, bad_step: None });
         }
-        let state = self.program.read("state")?;
-        Ok(StepReport { loss, grad_norm: state[0], bad_step: (state[3] > 0.0).then_some(state[3] as u64) })
+        let (grad_norm, bad_step) = clipped(&self.program)?;
+        Ok(StepReport { loss, grad_norm, bad_step })
     }
 
     /// The loss in the device's own precision.
@@ -166,6 +166,13 @@ impl TrainStep {
     pub fn program(&self) -> &Program {
         &self.program
     }
+}
+
+/// What [`append_update`] leaves of the last step: the gradient's norm before clipping, and the first step whose gradient
+/// was not finite, if there was one.
+pub(super) fn clipped(program: &Program) -> Result<(f32, Option<u64>)> {
+    let state = program.read("state")?;
+    Ok((state[0], (state[3] > 0.0).then_some(state[3] as u64)))
 }
 
 /// The sum of the losses of a batch's parts.
@@ -248,9 +255,7 @@ fn forward(graph: &mut Graph, config: &Config, network: &Network, shape: &StepSh
 
 /// Appends clipping and the optimiser over the flat shards.
 pub(super) fn append_update(graph: &mut Graph, update: Update) {
-    // Parameters that stay as they are lie in shards of their own, which have no gradients.
-    let shards: Vec<(usize, Shard)> = graph.params().shards().iter().copied().enumerate().collect();
-    let shards: Vec<_> = shards.into_iter().filter(|(_, shard)| shard.rate > 0.0).collect();
+    let shards: Vec<(usize, Shard)> = graph.params().learning_shards().collect();
     let norms: Vec<SquaredNorm> = shards.iter().map(|(_, shard)| SquaredNorm { len: shard.len }).collect();
     let total = norms.iter().map(SquaredNorm::groups).sum();
     let partials = graph.input("partials", Dtype::F32, &[total]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Update;
-use super::step::append_update;
+use super::step::{append_update, clipped};
 use crate::Result;
 use crate::graph::{Bank, Graph, Params, Program};
 use crate::kernels::Set;
@@ -37,8 +37,7 @@ impl UpdateStep {
     /// # Errors
     /// If the GPU was lost.
     pub fn report(&self) -> Result<(f32, Option<u64>)> {
-        let state = self.program.read("state")?;
-        Ok((state[0], (state[3] > 0.0).then_some(state[3] as u64)))
+        clipped(&self.program)
     }
 }
 
@@ -46,9 +45,7 @@ impl UpdateStep {
 pub fn update_graph(params: &Arc<Params>, update: Update) -> Graph {
     let mut graph = Graph::new(Arc::clone(params), None);
     append_update(&mut graph, update);
-    let learning: Vec<_> =
-        params.shards().iter().copied().enumerate().filter(|(_, s)| s.rate > 0.0).collect();
-    for (shard, place) in learning {
+    for (shard, place) in params.learning_shards() {
         let gradients = graph.shard(Set::Gradients, shard);
         graph.zero(gradients, 0..place.len);
     }

@@ -1,7 +1,5 @@
 //! A data set's features as a configuration's.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value, json};
 
 use crate::data::{Dataset, Role};
@@ -16,10 +14,8 @@ const EMPTY_CAMERA: (&str, [usize; 3]) = ("observation.images.empty_camera_", [3
 /// network looks at pictures, and the action. `empty_cameras` more are named that are missing here.
 ///
 /// # Errors
-/// If the data set cannot be read, or has no observation for the network.
-pub fn of_dataset(config: &Config, roots: &[PathBuf], empty_cameras: usize) -> Result<Config> {
-    let Some(root) = roots.first() else { return Ok(config.clone()) };
-    let dataset = Dataset::open(root)?;
+/// If a picture cannot be read, or there is no observation for the network.
+pub fn of_dataset(config: &Config, dataset: &Dataset, empty_cameras: usize) -> Result<Config> {
     let sees = config.images().next().is_some();
     let (mut inputs, mut outputs) = (Map::new(), Map::new());
     for feature in dataset.info.features.for_policy() {
@@ -36,7 +32,7 @@ pub fn of_dataset(config: &Config, roots: &[PathBuf], empty_cameras: usize) -> R
     if inputs.is_empty() {
         return Err(Error::input(format!(
             "{}: no observation is {}: use another preset",
-            root.display(),
+            dataset.roots[0].display(),
             if sees { "a picture or a vector" } else { "a vector, and this preset sees vectors" }
         )));
     }

@@ -8,6 +8,7 @@ use super::reflow::Reflow;
 use super::{Args, features};
 use crate::cli::common::note;
 use crate::cli::recording::{self, Part};
+use crate::data::Dataset;
 use crate::policy::presets::{self, Preset};
 use crate::policy::{Config, Objective, Pretrained, RunDir, Stats, resolve};
 use crate::sim::record::{self, Labels};
@@ -27,6 +28,8 @@ pub struct Recipe {
     pub config: Config,
     pub settings: TrainConfig,
     pub roots: Vec<PathBuf>,
+    /// What is there, where it has been read already.
+    pub dataset: Option<Dataset>,
     pub env: Option<String>,
     /// The first episodes, where not all are used.
     pub episodes: Option<usize>,
@@ -51,17 +54,19 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
         Some(reflow) => Some(reflow.teacher.clone()),
         None => args.policy.as_ref().map(|path| pretrained(path)).transpose()?,
     };
+    let mut dataset = None;
     let (preset, config) = match &from {
         Some(pretrained) => (named.or_else(|| trained_for(pretrained)), pretrained.config.clone()),
         None => {
             let preset = named.map_or_else(|| presets::find(DEFAULT), Ok)?;
             let config = preset.config()?;
-            let own = if preset.env.is_some() {
+            let own = if preset.env.is_some() || args.dataset_root.is_empty() {
                 config
             } else {
                 let empty = args.set.iter().find_map(|set| set.strip_prefix("empty_cameras="));
                 let empty = empty.and_then(|count| count.parse().ok()).unwrap_or(0);
-                features::of_dataset(&config, &args.dataset_root, empty)?
+                let found = dataset.insert(Dataset::open_all(&args.dataset_root)?);
+                features::of_dataset(&config, found, empty)?
             };
             (Some(preset), own)
         }
@@ -104,7 +109,10 @@ pub fn fresh(args: &Args) -> Result<(Recipe, RunDir)> {
     let (env, episodes) = (args.env.clone(), args.dataset_episodes);
     let stats = from.as_ref().map(|pretrained| pretrained.stats.clone());
     let vision_weights = args.vision_weights.clone();
-    Ok((Recipe { config, settings, roots, env, episodes, from, stats, reflow, vision_weights }, run_dir))
+    Ok((
+        Recipe { config, settings, roots, dataset, env, episodes, from, stats, reflow, vision_weights },
+        run_dir,
+    ))
 }
 
 /// The preset for the environment that a policy was trained for.
@@ -176,7 +184,18 @@ pub fn resumed(args: &Args) -> Result<(Recipe, RunDir)> {
     let (config, stats) = (loaded.config, Some(loaded.stats));
     let vision_weights = saved["vision_weights"].as_str().map(PathBuf::from);
     Ok((
-        Recipe { config, settings, roots, env, episodes, from: None, stats, reflow, vision_weights },
+        Recipe {
+            config,
+            settings,
+            roots,
+            dataset: None,
+            env,
+            episodes,
+            from: None,
+            stats,
+            reflow,
+            vision_weights,
+        },
         run_dir,
     ))
 }

@@ -2,7 +2,7 @@
 
 use crate::graph::backward::Backward;
 use crate::graph::{Graph, Value};
-use crate::kernels::add_rows::ReduceRows;
+use crate::kernels::add_rows::AddRows;
 use crate::kernels::copy_rows::{CopyRows, Runs};
 
 /// Rows of a value: `rows` of every `stride`, from `first` on, `groups` times.
@@ -96,9 +96,8 @@ impl Backward for LeadBackward {
         let columns = self.columns;
         let firsts = graph.temporary(&[self.first.groups, columns]);
         graph.launch(self.first.copy(columns), &[Some(upstream)], &[firsts]);
-        let sum = graph.temporary(&[1, columns]);
-        graph.launch(ReduceRows::all(self.first.groups, columns), &[Some(firsts)], &[sum]);
-        graph.add_gradient(self.lead, sum);
+        let repeated = AddRows { rows: self.first.groups, columns, div: 1, modulo: 1 };
+        graph.add_repeated_gradient(self.lead, firsts, &repeated);
         let dx = graph.temporary(&[self.rest.groups * self.rest.rows, columns]);
         graph.launch(self.rest.copy(columns), &[Some(upstream)], &[dx]);
         graph.add_gradient(self.x, dx);

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use crate::Result;
 use crate::fields::Fields;
 use crate::nn::VitSizes;
 use crate::policy::config::decimal;
-use crate::policy::{Config, FeatureType, Normalization, Objective, Unconditional};
-use crate::{Error, Result};
+use crate::policy::family::{check_heads, check_slots, wrong};
+use crate::policy::{Config, FeatureType, Normalization, Unconditional};
 
 /// Sizes of a `flowmatching` network; keys of config.json.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,10 +59,6 @@ const BACKBONES: [(&str, [usize; 5]); 5] = [
     ("vit_l_32", [1024, 32, 24, 16, 4096]),
     ("vit", [768, 16, 12, 12, 3072]),
 ];
-
-fn wrong<T>(what: impl AsRef<str>) -> Result<T> {
-    Err(Error::input(format!("config.json: {}", what.as_ref())))
-}
 
 impl FlowMatchingConfig {
     /// Takes the family's keys.
@@ -172,17 +169,8 @@ impl FlowMatchingConfig {
                 self.image_size
             ));
         }
-        for (what, width, name, heads) in [
-            ("vit_embed_dim", self.vit_embed_dim, "vit_heads", self.vit_heads),
-            ("hidden_dim", self.hidden_dim, "denoiser_heads", self.denoiser_heads),
-        ] {
-            let head = width.checked_div(heads).unwrap_or(0);
-            if !(8..=128).contains(&head) || head % 4 != 0 || head * heads != width {
-                return wrong(format!(
-                    "`{what}` {width} and `{name}` {heads} give heads of width {head}: use 8 to 128, a multiple of 4"
-                ));
-            }
-        }
+        check_heads(("vit_embed_dim", self.vit_embed_dim), ("vit_heads", self.vit_heads))?;
+        check_heads(("hidden_dim", self.hidden_dim), ("denoiser_heads", self.denoiser_heads))?;
         if self.vit_layers == 0 || self.vit_mlp_dim == 0 || self.denoiser_layers == 0 {
             return wrong("`vit_layers`, `vit_mlp_dim` and `denoiser_layers` must be at least 1");
         }
@@ -192,12 +180,6 @@ impl FlowMatchingConfig {
                 self.vision_lr_scale
             ));
         }
-        if config.objective != Objective::Flow && !self.action_pos_embed && config.chunk_size > 1 {
-            return wrong(
-                "without `action_pos_embed` every slot of a chunk starts alike and answers alike: set it to true, or \
-                 keep the objective flow",
-            );
-        }
-        Ok(())
+        check_slots(config, self.action_pos_embed)
     }
 }
