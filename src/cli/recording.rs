@@ -269,7 +269,7 @@ mod tests {
         let mut pushed = 0;
         for (state, action) in states.chunks_exact(6).zip(actions.chunks_exact(2)) {
             let [cos, sin, speed] = [state[0], state[1], state[2]].map(f64::from);
-            let pendulum = Pendulum { theta: sin.atan2(cos), speed, torque: 0.0 };
+            let pendulum = Pendulum::at(sin.atan2(cos), speed);
             assert!((pendulum.expert() - f64::from(action[0])).abs() < 1e-3, "{pendulum:?}: {action:?}");
             let gained = (f64::from(state[5]) - speed) / 0.05 - 15.0 * sin;
             pushed += usize::from((gained / 3.0 - f64::from(action[0])).abs() > 0.05);

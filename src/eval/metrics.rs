@@ -51,7 +51,7 @@ impl Pursuit {
             (Some(first), Some(last)) => distance(first, last),
             _ => 0.0,
         };
-        let pairs = || episode.actions.windows(2).map(|pair| (&pair[1][..], &pair[0][..]));
+        let pairs = || episode.executed.windows(2).map(|pair| (&pair[1][..], &pair[0][..]));
         let cosine = |(a, b): (&[f64], &[f64])| dot(a, b) / (norm(a) * norm(b) + EPSILON);
         let change = |(a, b): (&[f64], &[f64])| distance(a, b) / (norm(a) + norm(b) + EPSILON);
         Self {
@@ -134,7 +134,7 @@ const COMMITTED: f64 = 0.7;
 ///   one and for the other is below 0.7. Between two balls that lie apart, the mean of both ways is such an action.
 /// - `completed`: 1 if a ball was caught.
 pub fn pursuit_two(episode: &Episode) -> Vec<(&'static str, f64)> {
-    let undecided = episode.actions.iter().zip(episode.positions.windows(2)).map(|(action, pair)| {
+    let undecided = episode.executed.iter().zip(episode.positions.windows(2)).map(|(action, pair)| {
         // A ball's next place is where it would be without bounces: it turns after it has moved.
         let goes_for = |ball: usize| {
             let expert =
@@ -316,17 +316,12 @@ mod tests {
     }
 
     fn walk(mut walker: Command, rule: fn(&Command) -> [f64; JOINTS]) -> Episode {
-        let (mut positions, mut actions, mut rewards) = (vec![walker.position()], Vec::new(), Vec::new());
-        let mut success = false;
+        let mut episode = Episode::begin(0, &walker);
         for _ in 0..200 {
-            let action = rule(&walker);
-            let step = walker.advance(action);
-            success = step.success;
-            rewards.push(step.reward);
-            actions.push(action.to_vec());
-            positions.push(walker.position());
+            let action = rule(&walker).to_vec();
+            episode.advance(&mut walker, action).expect("a valid action");
         }
-        Episode { index: 0, actions, positions, rewards, terminated: false, success }
+        episode
     }
 
     #[test]
@@ -342,16 +337,13 @@ mod tests {
         let between: Vec<Episode> = (42..342)
             .map(|seed| {
                 let mut two = PursuitTwo::new(seed);
-                let (mut positions, mut actions) = (vec![two.position()], Vec::new());
-                let mut success = false;
-                while actions.len() < 100 && !success {
+                let mut episode = Episode::begin(0, &two);
+                while episode.actions.len() < 100 && !episode.success {
                     let [one, other] = two.arenas.each_ref().map(|arena| arena.expert());
                     let action = [0, 1].map(|axis| (one[axis] + other[axis]) / 2.0);
-                    success = two.advance(action).success;
-                    actions.push(action.to_vec());
-                    positions.push(two.position());
+                    episode.advance(&mut two, action.to_vec()).expect("a valid action");
                 }
-                Episode { index: 0, actions, positions, rewards: vec![], terminated: success, success }
+                episode
             })
             .collect();
         let between = row(between);
@@ -360,14 +352,9 @@ mod tests {
 
     #[test]
     fn one_step_has_no_pairs() {
-        let episode = Episode {
-            index: 0,
-            actions: vec![vec![3.0, 4.0]],
-            positions: vec![vec![0.0, 0.0], vec![3.0, 4.0]],
-            rewards: vec![-1.0],
-            terminated: true,
-            success: true,
-        };
+        let mut arena = Arena { effector: [100.0; 2], ..Arena::new(0) };
+        let mut episode = Episode::begin(0, &arena);
+        episode.advance(&mut arena, vec![3.0, 4.0]).expect("a valid action");
         let metrics = Pursuit::of(&episode);
         assert_eq!((metrics.direction_consistency, metrics.magnitude_continuity), (1.0, 0.0));
         assert!((metrics.path_inefficiency - 1.0).abs() < 1e-8);

@@ -18,6 +18,7 @@
 use std::f64::consts::TAU;
 use std::sync::LazyLock;
 
+use super::disturbable::{Disturbable, Frame, Quantity, Shove, turn_seen};
 use super::numpy_random::NumpyRng;
 use super::shapes::{arc, paint, rod};
 use super::{
@@ -100,6 +101,16 @@ static SPEC: LazyLock<Spec> = LazyLock::new(|| Spec {
     },
 });
 
+/// How fast commands are, how slowly the base answers, the slope; the start, a push of the base, and the frame in which the
+/// command is given. A command is of full scale at its greatest, a measurement at 1.
+static DISTURBABLE: Disturbable = Disturbable {
+    dynamics: &[Quantity::Speed, Quantity::Mass, Quantity::Gravity],
+    shifts: true,
+    shove: Some(Shove { unit: "m/s", levels: [0.0, 0.5, 1.0, 2.0] }),
+    frame: Some(Frame::Seen(|observation, radians| turn_seen(&mut observation.environment_state, radians))),
+    scales: &[(ENVIRONMENT_STATE, &[1.0, 0.5, 1.0])],
+};
+
 /// `name_0`, `name_1`, …, made once.
 fn numbered<const N: usize>(name: &str) -> &'static [&'static str] {
     let names: Vec<&'static str> = (0..N).map(|i| &*format!("{name}_{i}").leak()).collect();
@@ -154,6 +165,8 @@ pub struct Command {
     pub commands: [[f64; 3]; 2],
     /// Steps taken.
     pub step: usize,
+    /// How heavy the base is: it answers at so much less than its rate. 1 is nominal.
+    pub mass: f64,
 }
 
 impl Command {
@@ -164,7 +177,7 @@ impl Command {
         let commands = [0; 2].map(|_| FASTEST.map(|fastest| fastest * rng.uniform(-1.0, 1.0)));
         let slope = [0; 3].map(|_| rng.uniform(-STEEPEST, STEEPEST));
         let phase = rng.uniform(0.0, TAU);
-        Self { velocity: [0.0; 3], phase, joints: [0.0; JOINTS], slope, commands, step: 0 }
+        Self { velocity: [0.0; 3], phase, joints: [0.0; JOINTS], slope, commands, step: 0, mass: 1.0 }
     }
 
     /// The command in force: the second from step 100 on.
@@ -185,7 +198,7 @@ impl Command {
         let in_step = (length / (ENOUGH * STRIDE)).clamp(0.0, 1.0);
         for ((velocity, push), slope) in self.velocity.iter_mut().zip(push).zip(self.slope) {
             let pushed = in_step * dot(push, &self.joints) / DEFLECTION;
-            *velocity += BASE_RATE * (pushed + slope - *velocity);
+            *velocity += BASE_RATE / self.mass * (pushed + slope - *velocity);
         }
         self.step += 1;
         let error = apart(self.velocity, command);
@@ -254,6 +267,11 @@ impl Environment for Command {
         [self.velocity, self.command()].concat()
     }
 
+    /// ‖v − c‖ to the command in force, m/s and rad/s together.
+    fn distance(&self) -> f64 {
+        apart(self.velocity, self.command())
+    }
+
     fn observe(&self, observation: &mut Observation) {
         observation.state.clear();
         observation.state.extend(self.measured());
@@ -262,6 +280,35 @@ impl Environment for Command {
     }
 
     /// From above, forward is up: velocities as lines from the middle, turning as arcs; commands pale and wide.
+    fn disturbable(&self) -> &'static Disturbable {
+        &DISTURBABLE
+    }
+
+    /// Of both commands, of the base's mass, and of the slope.
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        match quantity {
+            Quantity::Speed => self.commands = self.commands.map(|command| command.map(|v| v * factor)),
+            Quantity::Mass => self.mass = factor,
+            Quantity::Gravity => self.slope = self.slope.map(|v| v * factor),
+        }
+    }
+
+    /// The base is already on its way against the first command.
+    fn shift_reset(&mut self, share: f64) {
+        for (velocity, command) in self.velocity.iter_mut().zip(self.commands[0]) {
+            *velocity += share * (-command - *velocity);
+        }
+    }
+
+    /// The base's velocity changes by so much, turning included.
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        let push = [0; 3].map(|_| rng.normal());
+        let length = dot(&push, &push).sqrt();
+        for (velocity, push) in self.velocity.iter_mut().zip(push) {
+            *velocity += size * push / length;
+        }
+    }
+
     fn render(&self) -> Image {
         const SIDE: usize = 256;
         let middle = [SIDE as f64 / 2.0; 2];

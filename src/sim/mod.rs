@@ -6,6 +6,7 @@
 pub mod command;
 mod contract;
 mod discs;
+pub mod disturbable;
 pub mod experts;
 pub mod numpy_random;
 pub mod pendulum;
@@ -16,10 +17,12 @@ pub mod pursuit_two;
 pub mod record;
 pub mod rollout;
 mod scattered;
+mod seen;
 mod shapes;
 
 pub use command::Command;
 pub use contract::{Contract, FeatureContract, Horizon, TaskContract};
+pub use disturbable::Disturbable;
 pub use experts::Scripted;
 pub use pendulum::Pendulum;
 pub use pendulum_goal::PendulumGoal;
@@ -31,6 +34,7 @@ pub use rollout::{Episode, Turn, rollout};
 use crate::image::Image;
 use crate::rng::Rng;
 use crate::{Error, Result};
+use disturbable::Quantity;
 
 /// LeRobot's key of what a robot measures of itself.
 pub const STATE: &str = "observation.state";
@@ -167,8 +171,43 @@ pub trait Environment: Send {
     /// what metrics are measured on.
     fn position(&self) -> Vec<f64>;
 
+    /// How far from solved this is, in the task's own unit: what a shove enlarges and a recovery makes small again.
+    fn distance(&self) -> f64;
+
     /// Writes what a policy sees now.
     fn observe(&self, observation: &mut Observation);
+
+    /// What the expert does if it knows only what that observation shows: `[dim]`, inside the bounds. None where an
+    /// observation does not tell it enough.
+    fn expert_seeing(&self, _observation: &Observation) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// What can be disturbed about it: the next three methods do nothing where that says so.
+    fn disturbable(&self) -> &'static Disturbable {
+        &Disturbable::NOTHING
+    }
+
+    /// Makes a quantity so many times its nominal value, of the episode that was just reset: the next reset brings
+    /// the nominal value back, and the expert keeps believing in it where it does not see better.
+    fn set_dynamics(&mut self, _quantity: Quantity, _factor: f64) {}
+
+    /// Moves what was just reset by that share, 0 to 1, of the way to where the task is hardest to solve from.
+    fn shift_reset(&mut self, _share: f64) {}
+
+    /// Pushes the controlled body, in the unit and by sizes as [`Disturbable::shove`] has them, in a random direction.
+    fn shove(&mut self, _size: f64, _rng: &mut Rng) {}
+
+    /// What the last step did, `[dim]`, instead of the action that it was given.
+    fn executed(&self) -> Option<&[f64]> {
+        None
+    }
+
+    /// The steps taken when the body was shoved in this episode, if it was: the position after so many steps is that
+    /// right after the shove.
+    fn shoved_at(&self) -> Option<usize> {
+        None
+    }
 
     /// The scene for people.
     fn render(&self) -> Image;
@@ -194,16 +233,22 @@ pub fn make(name: &str) -> Result<Box<dyn Environment>> {
     }
 }
 
-/// An action of the spec's length, all finite.
-fn checked_action<const N: usize>(spec: &Spec, action: &[f64]) -> Result<[f64; N]> {
+/// Checks that an action has the spec's length and is finite.
+fn check_action(spec: &Spec, action: &[f64]) -> Result<()> {
     let fail = |what: String| Err(Error::failure(format!("environment `{}`: {what}", spec.name)));
-    let Ok(checked) = <[f64; N]>::try_from(action) else {
-        return fail(format!("an action has {N} components, not {}", action.len()));
-    };
-    if checked.iter().any(|v| !v.is_finite()) {
+    if action.len() != spec.low.len() {
+        return fail(format!("an action has {} components, not {}", spec.low.len(), action.len()));
+    }
+    if action.iter().any(|v| !v.is_finite()) {
         return fail(format!("the action {action:?} is not finite"));
     }
-    Ok(checked)
+    Ok(())
+}
+
+/// An action of the spec's length N, all finite.
+fn checked_action<const N: usize>(spec: &Spec, action: &[f64]) -> Result<[f64; N]> {
+    check_action(spec, action)?;
+    <[f64; N]>::try_from(action).map_err(|e| Error::failure(format!("environment `{}`: {e}", spec.name)))
 }
 
 #[cfg(test)]

@@ -7,9 +7,12 @@
 
 use std::f64::consts::{PI, TAU};
 
+use super::disturbable::{Disturbable, Frame, Quantity, Shove, turn_seen};
 use super::numpy_random::NumpyRng;
 use super::shapes::{arc, paint, rod};
-use super::{Contract, Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use super::{
+    Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action,
+};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -68,6 +71,16 @@ static SPEC: Spec = Spec {
     contract: CONTRACT,
 };
 
+/// The rod's mass and gravity, the start, a kick, and where the sensor's angle is 0. Sines and cosines are of full scale
+/// 1, the speed of its greatest.
+pub(super) static DISTURBABLE: Disturbable = Disturbable {
+    dynamics: &[Quantity::Mass, Quantity::Gravity],
+    shifts: true,
+    shove: Some(Shove { unit: "rad/s", levels: [0.0, 2.0, 4.0, 8.0] }),
+    frame: Some(Frame::Seen(|observation, radians| turn_seen(&mut observation.state, radians))),
+    scales: &[(STATE, &[1.0, 1.0, MAX_SPEED as f32]), (ENVIRONMENT_STATE, &[1.0; 2])],
+};
+
 /// The state of one pendulum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pendulum {
@@ -77,9 +90,18 @@ pub struct Pendulum {
     pub speed: f64,
     /// The torque u of the last step, N·m; 0 before the first.
     pub torque: f64,
+    /// The rod's mass m, kg. Experts believe in 1.
+    pub mass: f64,
+    /// Gravity g, m/s². Experts believe in 10.
+    pub gravity: f64,
 }
 
 impl Pendulum {
+    /// A rod at an angle, rad, with a speed, rad/s; mass and gravity are nominal, no torque has acted.
+    pub fn at(theta: f64, speed: f64) -> Self {
+        Self { theta, speed, torque: 0.0, mass: 1.0, gravity: GRAVITY }
+    }
+
     /// A fresh pendulum, drawn from `numpy.random.default_rng(seed)`.
     pub fn new(seed: u64) -> Self {
         Self::drawn(&mut NumpyRng::default_rng(seed))
@@ -87,22 +109,24 @@ impl Pendulum {
 
     /// θ from U(−π, π), then θ̇ from U(−1, 1).
     pub(super) fn drawn(rng: &mut NumpyRng) -> Self {
-        Self { theta: rng.uniform(-PI, PI), speed: rng.uniform(-1.0, 1.0), torque: 0.0 }
+        Self::at(rng.uniform(-PI, PI), rng.uniform(-1.0, 1.0))
     }
 
     /// Any angle, any speed: what an episode may lead to.
     pub(super) fn scattered(rng: &mut Rng) -> Self {
-        Self {
-            theta: (2.0 * rng.uniform() - 1.0) * PI,
-            speed: (2.0 * rng.uniform() - 1.0) * MAX_SPEED,
-            torque: 0.0,
-        }
+        Self::at((2.0 * rng.uniform() - 1.0) * PI, (2.0 * rng.uniform() - 1.0) * MAX_SPEED)
+    }
+
+    /// Moves the angle by a share of its way to opposite the target.
+    pub(super) fn shift_from(&mut self, target: f64, share: f64) {
+        let error = normalised(self.theta - target);
+        self.theta += share * (PI.copysign(error) - error);
     }
 
     /// Moves by one step under `torque`, clipped to ±2.
     pub fn swing(&mut self, torque: f64) {
         self.torque = torque.clamp(-MAX_TORQUE, MAX_TORQUE);
-        let acceleration = 3.0 * GRAVITY / 2.0 * self.theta.sin() + 3.0 * self.torque;
+        let acceleration = 3.0 * self.gravity / 2.0 * self.theta.sin() + 3.0 / self.mass * self.torque;
         self.speed = (self.speed + acceleration * SECONDS).clamp(-MAX_SPEED, MAX_SPEED);
         self.theta += self.speed * SECONDS;
     }
@@ -121,9 +145,8 @@ impl Pendulum {
     }
 
     /// θ in ±π and θ̇ as the experts read them from the f32 observation.
-    pub(super) fn read(&self) -> (f64, f64) {
-        let [cos, sin, speed] = self.seen().map(f64::from);
-        (sin.atan2(cos), speed)
+    fn read(&self) -> (f64, f64) {
+        read(self.seen())
     }
 
     /// The expert: near the top u = −(10 θ + 2 θ̇); elsewhere it pumps the energy to that of rest upright.
@@ -131,8 +154,7 @@ impl Pendulum {
     /// With inertia ml²/3 and the centre of mass at l/2 the energy is E = θ̇²/6 + 5 cos θ, and it grows by u θ̇: so
     /// u = 2 (5 − E) sign θ̇.
     pub fn expert(&self) -> f64 {
-        let (theta, speed) = self.read();
-        steer(theta, speed, Goal { error: theta, torque: 0.0, energy: 5.0 })
+        balance(self.read())
     }
 
     /// The expert as `flow_matching_pendulum` publishes it: the same near the top; elsewhere
@@ -166,6 +188,17 @@ impl Pendulum {
         }
         image
     }
+}
+
+/// θ in ±π and θ̇ of what was seen, `[cos θ, sin θ, θ̇]`.
+pub(super) fn read(seen: [f32; 3]) -> (f64, f64) {
+    let [cos, sin, speed] = seen.map(f64::from);
+    (sin.atan2(cos), speed)
+}
+
+/// The expert's torque at θ in ±π and θ̇.
+fn balance((theta, speed): (f64, f64)) -> f64 {
+    steer(theta, speed, Goal { error: theta, torque: 0.0, energy: 5.0 })
 }
 
 /// Where an expert steers to.
@@ -239,9 +272,43 @@ impl Environment for Pendulum {
         vec![normalised(self.theta), self.speed]
     }
 
+    /// |θ| in ±π, rad.
+    fn distance(&self) -> f64 {
+        normalised(self.theta).abs()
+    }
+
     fn observe(&self, observation: &mut Observation) {
         observation.state.clear();
         observation.state.extend(self.seen());
+    }
+
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let seen = <[f32; 3]>::try_from(&observation.state[..]).ok()?;
+        Some(vec![balance(read(seen))])
+    }
+
+    fn disturbable(&self) -> &'static Disturbable {
+        &DISTURBABLE
+    }
+
+    /// Of the rod's mass and of gravity.
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        match quantity {
+            Quantity::Mass => self.mass = factor,
+            Quantity::Gravity => self.gravity = GRAVITY * factor,
+            Quantity::Speed => (),
+        }
+    }
+
+    /// The rod towards hanging.
+    fn shift_reset(&mut self, share: f64) {
+        self.shift_from(0.0, share);
+    }
+
+    /// The rod is so many rad/s faster, either way, up to its greatest speed.
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        let kick = if rng.uniform() < 0.5 { size } else { -size };
+        self.speed = (self.speed + kick).clamp(-MAX_SPEED, MAX_SPEED);
     }
 
     fn render(&self) -> Image {
@@ -282,7 +349,7 @@ mod tests {
             assert_eq!([Pendulum::new(seed).theta, Pendulum::new(seed).speed], states[0], "seed {seed}");
             for (step, &torque) in actions.iter().enumerate() {
                 let [theta, speed] = states[step];
-                let mut pendulum = Pendulum { theta, speed, torque: 0.0 };
+                let mut pendulum = Pendulum::at(theta, speed);
                 if step % 20 == 0 {
                     assert_eq!(pendulum.seen(), observations[step / 20], "{}", place(step));
                 }
@@ -341,9 +408,9 @@ mod tests {
     fn pictures_show_the_rod_and_the_torque() {
         let at = |image: &Image, x: usize, y: usize| image.pixels[(y * SIDE + x) * 3..][..3].to_vec();
         let (red, blue, white) = ([204, 77, 77], [0, 114, 178], [255; 3]);
-        let upright = Pendulum { theta: 0.0, speed: 0.0, torque: 0.0 }.render();
+        let upright = Pendulum::at(0.0, 0.0).render();
         assert_eq!((at(&upright, 128, 40), at(&upright, 128, 216)), (red.to_vec(), white.to_vec()));
-        let left = Pendulum { theta: PI / 2.0, speed: 0.0, torque: 1.0 }.render();
+        let left = Pendulum { torque: 1.0, ..Pendulum::at(PI / 2.0, 0.0) }.render();
         assert_eq!((at(&left, 40, 128), at(&left, 216, 128)), (red.to_vec(), white.to_vec()));
         // A positive torque turns counter-clockwise: the arc goes from straight up to the left.
         assert_eq!((at(&left, 116, 93), at(&left, 140, 93)), (blue.to_vec(), white.to_vec()));

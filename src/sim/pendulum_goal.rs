@@ -6,8 +6,11 @@
 
 use std::f64::consts::PI;
 
+use super::disturbable::{Disturbable, Quantity};
 use super::numpy_random::NumpyRng;
-use super::pendulum::{CONTRACT, Goal, MEASURED, Pendulum, STEPS, TOLERANCE, TORQUE, normalised, steer};
+use super::pendulum::{
+    self, CONTRACT, Goal, MEASURED, Pendulum, STEPS, TOLERANCE, TORQUE, normalised, steer,
+};
 use super::{Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, Spec, Step, checked_action};
 use crate::Result;
 use crate::image::Image;
@@ -93,8 +96,13 @@ impl PendulumGoal {
     /// The expert: it pumps the energy to that of rest upright, or takes it away for a hanging target, and near the
     /// target holds it: u = u* − (10 (θ − θ*) + 2 θ̇).
     pub fn expert(&self) -> f64 {
-        let (theta, speed) = self.body.read();
-        let [cos, sin] = self.shown().map(f64::from);
+        Self::rule(self.body.seen(), self.shown())
+    }
+
+    /// The expert's torque for what was seen, `[cos θ, sin θ, θ̇]` and `[cos θ*, sin θ*]`.
+    fn rule(seen: [f32; 3], target: [f32; 2]) -> f64 {
+        let (theta, speed) = pendulum::read(seen);
+        let [cos, sin] = target.map(f64::from);
         let goal = Goal {
             error: normalised(theta - sin.atan2(cos)),
             torque: -5.0 * sin,
@@ -136,10 +144,38 @@ impl Environment for PendulumGoal {
         vec![normalised(self.body.theta), self.body.speed, self.target]
     }
 
+    /// |θ − θ*| in ±π, rad.
+    fn distance(&self) -> f64 {
+        self.error().abs()
+    }
+
     fn observe(&self, observation: &mut Observation) {
         self.body.observe(observation);
         observation.environment_state.clear();
         observation.environment_state.extend(self.shown());
+    }
+
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let seen = <[f32; 3]>::try_from(&observation.state[..]).ok()?;
+        let target = <[f32; 2]>::try_from(&observation.environment_state[..]).ok()?;
+        Some(vec![Self::rule(seen, target)])
+    }
+
+    fn disturbable(&self) -> &'static Disturbable {
+        &pendulum::DISTURBABLE
+    }
+
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        self.body.set_dynamics(quantity, factor);
+    }
+
+    /// The rod towards opposite the target.
+    fn shift_reset(&mut self, share: f64) {
+        self.body.shift_from(self.target, share);
+    }
+
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        self.body.shove(size, rng);
     }
 
     fn render(&self) -> Image {
@@ -188,7 +224,7 @@ mod tests {
         assert!((350..550).contains(&steep), "{steep}");
         for task in all {
             let target = task.target;
-            let body = Pendulum { theta: target, speed: 0.0, torque: 0.0 };
+            let body = Pendulum::at(target, 0.0);
             let mut task = PendulumGoal { body, target };
             let step = task.advance(task.holding());
             assert!(task.error().abs() < 1e-12 && step.success && step.reward > -1e-12, "{task:?}: {step:?}");

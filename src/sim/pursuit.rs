@@ -5,7 +5,9 @@
 //! x to the right and y down; one step is 1/20 s.
 
 use super::discs::{Disc, draw, draw_halved_planes};
+use super::disturbable::{Disturbable, Frame, Quantity, Shove, turned};
 use super::numpy_random::NumpyRng;
+use super::seen::{Places, centroid, chase};
 use super::{Contract, Environment, Feature, Observation, Spec, Step, checked_action};
 use crate::Result;
 use crate::image::Image;
@@ -65,6 +67,19 @@ pub(super) const SPEC: Spec = Spec {
     },
 };
 
+/// The ball's speed, the start, a shove of the effector, and the frame of its displacements.
+pub(super) static DISTURBABLE: Disturbable = Disturbable {
+    dynamics: &[Quantity::Speed],
+    shifts: true,
+    shove: Some(Shove { unit: "px", levels: [0.0, 20.0, 40.0, 80.0] }),
+    frame: Some(Frame::Executed(|action, radians| {
+        if let [dx, dy] = action {
+            [*dx, *dy] = turned([*dx, *dy], radians);
+        }
+    })),
+    scales: &[],
+};
+
 /// The state of one arena, in pixels and pixels per step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pursuit {
@@ -102,10 +117,22 @@ impl Pursuit {
             }
             self.effector[axis] = (self.effector[axis] + displacement).clamp(0.0, WALL);
         }
+        let gap = self.gap();
+        let caught = gap < CAPTURE_RADIUS;
+        Step { terminated: caught, success: caught, reward: -gap }
+    }
+
+    /// How far the effector is from the ball, px.
+    pub fn gap(&self) -> f64 {
         let [dx, dy] = [0, 1].map(|axis| self.effector[axis] - self.ball[axis]);
-        let distance = (dx * dx + dy * dy).sqrt();
-        let caught = distance < CAPTURE_RADIUS;
-        Step { terminated: caught, success: caught, reward: -distance }
+        (dx * dx + dy * dy).sqrt()
+    }
+
+    /// Moves the effector by a share of its way to a place.
+    pub(super) fn shift_towards(&mut self, place: [f64; 2], share: f64) {
+        for (value, end) in self.effector.iter_mut().zip(place) {
+            *value += share * (end - *value);
+        }
     }
 
     /// The expert: as far as bounds allow towards where the ball will be after this step, not
@@ -166,9 +193,45 @@ impl Environment for Pursuit {
         self.effector.to_vec()
     }
 
+    /// From the effector to the ball, px.
+    fn distance(&self) -> f64 {
+        self.gap()
+    }
+
     /// The picture at half size; its speed is hidden, one frame shows no velocity.
     fn observe(&self, observation: &mut Observation) {
         draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), observation.picture_mut(PICTURE.key));
+    }
+
+    /// From the middle of the blue pixels towards the middle of the red ones.
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let places = Places::of(observation.picture(PICTURE.key));
+        Some(chase(centroid(&places.red), centroid(&places.blue)))
+    }
+
+    fn disturbable(&self) -> &'static Disturbable {
+        &DISTURBABLE
+    }
+
+    /// Of the ball's speed.
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        if quantity == Quantity::Speed {
+            self.velocity = self.velocity.map(|v| v * factor);
+        }
+    }
+
+    /// The effector towards the corner that is farthest from the ball.
+    fn shift_reset(&mut self, share: f64) {
+        let corner = self.ball.map(|v| if v < WALL / 2.0 { WALL } else { 0.0 });
+        self.shift_towards(corner, share);
+    }
+
+    /// The effector is so many px elsewhere, or at the wall in between.
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        let (sin, cos) = (rng.uniform() * std::f64::consts::TAU).sin_cos();
+        for (value, along) in self.effector.iter_mut().zip([cos, sin]) {
+            *value = (*value + size * along).clamp(0.0, WALL);
+        }
     }
 
     fn render(&self) -> Image {

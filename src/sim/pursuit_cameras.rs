@@ -3,7 +3,9 @@
 //! Dynamics, expert and seeds are those of [`pursuit`](super::pursuit).
 
 use super::discs::draw_halved_planes;
-use super::pursuit::{OBSERVED, PICTURE, Pursuit};
+use super::disturbable::{Disturbable, Quantity};
+use super::pursuit::{ARENA, OBSERVED, PICTURE, Pursuit};
+use super::seen::{Places, centroid, chase};
 use super::{Environment, Feature, Observation, STATE, Spec, Step, checked_action, pursuit};
 use crate::Result;
 use crate::image::Image;
@@ -31,6 +33,10 @@ static SPEC: Spec = Spec {
     observations: &[WHOLE, AROUND, PLACE],
     ..pursuit::SPEC
 };
+
+/// As pursuit's; the effector's place is as large as the arena.
+static DISTURBABLE: Disturbable =
+    Disturbable { scales: &[(STATE, &[ARENA as f32; 2])], ..pursuit::DISTURBABLE };
 
 /// An arena of [`Pursuit`] with two cameras.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +83,10 @@ impl Environment for PursuitCameras {
         self.0.position()
     }
 
+    fn distance(&self) -> f64 {
+        self.0.gap()
+    }
+
     /// The arena at half size, 64 x 64 of its pixels around the effector with grey beyond the walls, and the effector's
     /// place in px. The ball's speed stays hidden.
     fn observe(&self, observation: &mut Observation) {
@@ -86,6 +96,29 @@ impl Environment for PursuitCameras {
         *observation.picture_mut(WHOLE.key) = arena;
         observation.state.clear();
         observation.state.extend(self.0.effector.map(|v| v as f32));
+    }
+
+    /// From the place that the effector feels towards the middle of the red pixels in the whole arena.
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let places = Places::of(observation.picture(WHOLE.key));
+        let felt = <[f32; 2]>::try_from(&observation.state[..]).ok().map(|place| place.map(f64::from));
+        Some(chase(centroid(&places.red), felt))
+    }
+
+    fn disturbable(&self) -> &'static Disturbable {
+        &DISTURBABLE
+    }
+
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        self.0.set_dynamics(quantity, factor);
+    }
+
+    fn shift_reset(&mut self, share: f64) {
+        self.0.shift_reset(share);
+    }
+
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        self.0.shove(size, rng);
     }
 
     fn render(&self) -> Image {

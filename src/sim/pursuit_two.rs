@@ -4,8 +4,10 @@
 //! and no observation shows which: the right actions have two modes, and their mean leads to neither ball.
 
 use super::discs::{Disc, draw, draw_halved_planes};
+use super::disturbable::{Disturbable, Quantity};
 use super::numpy_random::NumpyRng;
 use super::pursuit::{ARENA, OBSERVED, PICTURE, Pursuit};
+use super::seen::{Places, centroid, chase};
 use super::{Contract, Environment, Observation, Spec, Step, checked_action, pursuit};
 use crate::Result;
 use crate::image::Image;
@@ -96,8 +98,49 @@ impl Environment for PursuitTwo {
         [first.effector, first.ball, second.ball].concat()
     }
 
+    /// From the effector to the nearer ball, px.
+    fn distance(&self) -> f64 {
+        let [first, second] = self.arenas.each_ref().map(Pursuit::gap);
+        first.min(second)
+    }
+
     fn observe(&self, observation: &mut Observation) {
         draw_halved_planes(OBSERVED, OBSERVED, &self.discs(), observation.picture_mut(PICTURE.key));
+    }
+
+    /// After the nearer ball: no picture shows which one was chosen.
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let places = Places::of(observation.picture(PICTURE.key));
+        let effector = centroid(&places.blue);
+        let ball = effector.and_then(|effector| centroid(&places.nearest_ball(effector)));
+        Some(chase(ball, effector))
+    }
+
+    fn disturbable(&self) -> &'static Disturbable {
+        &pursuit::DISTURBABLE
+    }
+
+    fn set_dynamics(&mut self, quantity: Quantity, factor: f64) {
+        self.arenas.iter_mut().for_each(|arena| arena.set_dynamics(quantity, factor));
+    }
+
+    /// The effector towards the corner whose nearer ball is farthest.
+    fn shift_reset(&mut self, share: f64) {
+        let wall = ARENA as f64;
+        let nearer = |corner: &[f64; 2]| {
+            let gaps =
+                self.arenas.each_ref().map(|arena| Pursuit { effector: *corner, ..arena.clone() }.gap());
+            gaps[0].min(gaps[1])
+        };
+        let corners = [[0.0, 0.0], [wall, 0.0], [0.0, wall], [wall, wall]];
+        if let Some(corner) = corners.into_iter().max_by(|a, b| nearer(a).total_cmp(&nearer(b))) {
+            self.arenas.iter_mut().for_each(|arena| arena.shift_towards(corner, share));
+        }
+    }
+
+    fn shove(&mut self, size: f64, rng: &mut Rng) {
+        self.arenas[0].shove(size, rng);
+        self.arenas[1].effector = self.arenas[0].effector;
     }
 
     fn render(&self) -> Image {

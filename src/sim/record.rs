@@ -187,7 +187,7 @@ fn replay(
             timestamp: step as f64 / fps,
             observation: &observation,
             action: &single(&label),
-            executed: &single(action),
+            executed: &single(environment.executed().unwrap_or(action)),
             reward: outcome.reward,
             success,
             last: step + 1 == frames,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Environment;
+use super::{Environment, Spec};
 use crate::{Error, Result};
 
 /// One environment that waits for its next action.
@@ -24,16 +24,59 @@ pub type Driver<'a> = dyn FnMut(&[Turn<'_>]) -> Result<Vec<Vec<f64>>> + 'a;
 pub struct Episode {
     /// Its number; it started from `default_rng(seed + index)`.
     pub index: usize,
-    /// T actions as executed, each `[dim]`.
+    /// What it was an episode of.
+    pub spec: &'static Spec,
+    /// T actions as they were decided, each `[dim]`: what plays the episode again.
     pub actions: Vec<Vec<f64>>,
+    /// T actions as they were executed: the same where nothing stands between deciding and doing.
+    pub executed: Vec<Vec<f64>>,
     /// T + 1 positions of the controlled body, before each action and after the last.
     pub positions: Vec<Vec<f64>>,
+    /// T + 1 distances from what should be reached: [`Environment::distance`].
+    pub distances: Vec<f64>,
     /// T rewards.
     pub rewards: Vec<f64>,
     /// The task ended by its own rule, not by the horizon.
     pub terminated: bool,
     /// The task was solved.
     pub success: bool,
+    /// The place in positions and distances that is right after the body was shoved, if it was.
+    pub shoved_at: Option<usize>,
+}
+
+impl Episode {
+    /// The episode of that number before its first step, of an environment that was just reset.
+    pub fn begin(index: usize, environment: &dyn Environment) -> Self {
+        Self {
+            index,
+            spec: environment.spec(),
+            actions: Vec::new(),
+            executed: Vec::new(),
+            positions: vec![environment.position()],
+            distances: vec![environment.distance()],
+            rewards: Vec::new(),
+            terminated: false,
+            success: false,
+            shoved_at: None,
+        }
+    }
+
+    /// Takes a step: applies an action and keeps what it brought.
+    ///
+    /// # Errors
+    /// As [`Environment::step`]; nothing is kept then.
+    pub fn advance(&mut self, environment: &mut dyn Environment, action: Vec<f64>) -> Result<()> {
+        let outcome = environment.step(&action)?;
+        self.executed.push(environment.executed().unwrap_or(&action).to_vec());
+        self.actions.push(action);
+        self.positions.push(environment.position());
+        self.distances.push(environment.distance());
+        self.rewards.push(outcome.reward);
+        self.terminated = outcome.terminated;
+        self.success = outcome.success;
+        self.shoved_at = environment.shoved_at();
+        Ok(())
+    }
 }
 
 /// Runs `episodes` of `seed` side by side, each until it terminates or has taken `horizon` steps.
@@ -51,9 +94,8 @@ pub fn rollout(
         .map(|index| {
             let mut environment = environment.fresh();
             environment.reset(episode_seed(seed, index));
-            let positions = vec![environment.position()];
-            let (actions, rewards) = (Vec::new(), Vec::new());
-            (environment, Episode { index, actions, positions, rewards, terminated: false, success: false })
+            let episode = Episode::begin(index, environment.as_ref());
+            (environment, episode)
         })
         .collect();
     for step in 0..horizon {
@@ -78,14 +120,10 @@ pub fn rollout(
             )));
         }
         for ((environment, episode), action) in waiting.iter_mut().zip(actions) {
-            let outcome = environment
-                .step(&action)
-                .map_err(|e| e.at(format_args!("episode {}, step {step}", episode.index)))?;
-            episode.actions.push(action);
-            episode.positions.push(environment.position());
-            episode.rewards.push(outcome.reward);
-            episode.terminated = outcome.terminated;
-            episode.success = outcome.success;
+            let index = episode.index;
+            episode
+                .advance(environment.as_mut(), action)
+                .map_err(|e| e.at(format_args!("episode {index}, step {step}")))?;
         }
     }
     Ok(running.into_iter().map(|(_, episode)| episode).collect())

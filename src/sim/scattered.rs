@@ -43,8 +43,20 @@ impl Environment for Scattered {
         self.0.position()
     }
 
+    fn distance(&self) -> f64 {
+        self.0.distance()
+    }
+
     fn observe(&self, observation: &mut Observation) {
         self.0.observe(observation);
+    }
+
+    fn executed(&self) -> Option<&[f64]> {
+        self.0.executed()
+    }
+
+    fn shoved_at(&self) -> Option<usize> {
+        self.0.shoved_at()
     }
 
     fn render(&self) -> Image {

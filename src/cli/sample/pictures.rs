@@ -81,7 +81,7 @@ pub fn field(policy: &mut Policy) -> Result<Image> {
     let t: Vec<f32> = (0..SIDE * SIDE).map(|i| share(i / SIDE)).collect();
     let mut drawn = Vec::new();
     for (name, theta) in POSES {
-        let state = Pendulum { theta, speed: 0.0, torque: 0.0 }.seen();
+        let state = Pendulum::at(theta, 0.0).seen();
         let at = |batch: usize| Kept::repeated(&Observations::of_state(&state), batch * frames);
         let mut values = policy.velocity(&at(x.len()).observations(), &x, &t)?;
         values.iter_mut().for_each(|v| *v *= scale);
