@@ -1,7 +1,5 @@
 //! Episodes side by side, so that a policy can decide for all of them at once.
 
-use std::ops::Range;
-
 use super::{Environment, Spec};
 use crate::{Error, Result};
 
@@ -86,11 +84,12 @@ impl Episode {
 pub fn rollout(
     environment: &dyn Environment,
     seed: u64,
-    episodes: Range<usize>,
+    episodes: impl IntoIterator<Item = usize>,
     horizon: usize,
     driver: &mut Driver<'_>,
 ) -> Result<Vec<Episode>> {
     let mut running: Vec<(Box<dyn Environment>, Episode)> = episodes
+        .into_iter()
         .map(|index| {
             let mut environment = environment.fresh();
             environment.reset(episode_seed(seed, index));
@@ -127,6 +126,26 @@ pub fn rollout(
         }
     }
     Ok(running.into_iter().map(|(_, episode)| episode).collect())
+}
+
+/// Plays an episode again from its reset by `seed`. `look` is shown the environment before each action, with the number of
+/// steps taken, and once after the last.
+///
+/// # Errors
+/// If the environment refuses a recorded action; those of `look`.
+pub fn play_again(
+    environment: &dyn Environment,
+    seed: u64,
+    episode: &Episode,
+    look: &mut dyn FnMut(&dyn Environment, usize) -> Result<()>,
+) -> Result<()> {
+    let mut environment = environment.fresh();
+    environment.reset(seed);
+    for (step, action) in episode.actions.iter().enumerate() {
+        look(environment.as_ref(), step)?;
+        environment.step(action)?;
+    }
+    look(environment.as_ref(), episode.actions.len())
 }
 
 /// The seed of episode `index`: `seed + index`, around the end of the numbers if need be.
