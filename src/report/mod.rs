@@ -11,6 +11,7 @@ pub mod plot;
 mod stroke;
 pub mod sweep;
 pub mod trace;
+pub mod trace_file;
 pub mod whiskers;
 
 #[cfg(test)]

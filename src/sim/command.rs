@@ -21,7 +21,9 @@ use std::sync::LazyLock;
 use super::disturbable::{Disturbable, Frame, Quantity, Shove, turn_seen};
 use super::numpy_random::NumpyRng;
 use super::shapes::{arc, paint, rod};
-use super::{ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use super::{
+    Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action,
+};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -54,16 +56,49 @@ static SPEC: LazyLock<Spec> = LazyLock::new(|| Spec {
     name: "command",
     task: "follow the commanded velocity",
     observations: vec![
-        Feature { key: STATE, shape: &[MEASURED], names: numbered::<MEASURED>("measured") },
-        Feature { key: ENVIRONMENT_STATE, shape: &[3], names: &["forward", "left", "turning"] },
+        Feature {
+            key: STATE,
+            shape: &[MEASURED],
+            names: numbered::<MEASURED>("measured"),
+            units: &["1"; MEASURED],
+            low: &[-1.0; MEASURED],
+            high: &[1.0; MEASURED],
+        },
+        Feature {
+            key: ENVIRONMENT_STATE,
+            shape: &[3],
+            names: &["forward", "left", "turning"],
+            units: &["m/s", "m/s", "rad/s"],
+            low: &[-FASTEST[0], -FASTEST[1], -FASTEST[2]],
+            high: &FASTEST,
+        },
     ]
     .leak(),
-    action: Feature { key: "action", shape: &[JOINTS], names: numbered::<JOINTS>("joint") },
+    action: Feature {
+        key: "action",
+        shape: &[JOINTS],
+        names: numbered::<JOINTS>("joint"),
+        units: &["1"; JOINTS],
+        low: &[-1.0; JOINTS],
+        high: &[1.0; JOINTS],
+    },
     low: &[-1.0; JOINTS],
     high: &[1.0; JOINTS],
     fps: 50,
     horizon: STEPS,
     ends: false,
+    contract: Contract {
+        version: 1,
+        reset: "numpy.random.default_rng(seed) draws two commands, each forward from U(−1, 1) m/s, left from \
+                U(−0.5, 0.5) m/s and turning from U(−1, 1) rad/s, a slope of three components from U(−0.1, 0.1), and \
+                the gait's phase from U(0, 2π) rad; velocity and joints are 0; the second command is in force from \
+                step 100 on",
+        success: "after a step ‖v − c‖ < 0.15 for the base's velocity v and the command c that was in force, m/s and \
+                  rad/s together; an episode is solved if that holds after its last step",
+        failure: "it does not hold after the last step",
+        termination: "never: episodes last for the horizon",
+        reward: "−‖v − c‖² after the step, m²/s² and rad²/s² together",
+    },
 });
 
 /// How fast commands are, how slowly the base answers, the slope; the start, a push of the base, and the frame in which the

@@ -4,6 +4,7 @@
 //! `numpy.random.default_rng(s + i)`, so that published seeds mean the same episodes here.
 
 pub mod command;
+mod contract;
 mod discs;
 pub mod disturbable;
 pub mod experts;
@@ -21,6 +22,7 @@ mod seen;
 mod shapes;
 
 pub use command::Command;
+pub use contract::{Contract, FeatureContract, Horizon, TaskContract};
 pub use disturbable::Disturbable;
 pub use experts::Scripted;
 pub use pendulum::Pendulum;
@@ -42,7 +44,7 @@ pub const STATE: &str = "observation.state";
 pub const ENVIRONMENT_STATE: &str = "observation.environment_state";
 
 /// A named array that an environment gives or takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Feature {
     /// LeRobot's key: of a camera `observation.image` or `observation.images.NAME`, [`STATE`], [`ENVIRONMENT_STATE`] or
     /// `action`.
@@ -51,6 +53,12 @@ pub struct Feature {
     pub shape: &'static [usize],
     /// What each axis of a picture or each component of a vector is.
     pub names: &'static [&'static str],
+    /// The unit of each component of a vector, `1` where it has none; of a picture one, that of all its values.
+    pub units: &'static [&'static str],
+    /// The least value of each component, or of all a picture's values: what an episode can show, or should be told.
+    pub low: &'static [f64],
+    /// The greatest.
+    pub high: &'static [f64],
 }
 
 impl Feature {
@@ -81,6 +89,8 @@ pub struct Spec {
     pub horizon: usize,
     /// Whether the task ends by its own rule once it is solved. Where it does not, recordings stop at the horizon too.
     pub ends: bool,
+    /// The rest of what a result depends on, in words.
+    pub contract: Contract,
 }
 
 /// What a policy sees at one step; a buffer to be used again with the same environment.
@@ -260,7 +270,7 @@ mod tests {
             let spec = environment.spec();
             assert_eq!(spec.name, name);
             assert_eq!(spec.action.shape, [spec.low.len()]);
-            assert_eq!(spec.low.len(), spec.high.len());
+            assert_eq!((spec.low, spec.high), (spec.action.low, spec.action.high));
             environment.reset(7);
             let mut observation = Observation::default();
             environment.observe(&mut observation);

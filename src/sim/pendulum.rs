@@ -10,7 +10,9 @@ use std::f64::consts::{PI, TAU};
 use super::disturbable::{Disturbable, Frame, Quantity, Shove, turn_seen};
 use super::numpy_random::NumpyRng;
 use super::shapes::{arc, paint, rod};
-use super::{ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action};
+use super::{
+    Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action,
+};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -24,10 +26,33 @@ pub const TOLERANCE: f64 = 0.2;
 /// Steps of an episode, Gymnasium's time limit.
 pub const STEPS: usize = 200;
 /// What is measured: `[cos θ, sin θ, θ̇]`.
-pub(super) const MEASURED: Feature =
-    Feature { key: STATE, shape: &[3], names: &["cos_theta", "sin_theta", "theta_dot"] };
+pub(super) const MEASURED: Feature = Feature {
+    key: STATE,
+    shape: &[3],
+    names: &["cos_theta", "sin_theta", "theta_dot"],
+    units: &["1", "1", "rad/s"],
+    low: &[-1.0, -1.0, -MAX_SPEED],
+    high: &[1.0, 1.0, MAX_SPEED],
+};
 /// What is decided: the torque u.
-pub(super) const TORQUE: Feature = Feature { key: "action", shape: &[1], names: &["torque"] };
+pub(super) const TORQUE: Feature = Feature {
+    key: "action",
+    shape: &[1],
+    names: &["torque"],
+    units: &["N m"],
+    low: &[-MAX_TORQUE],
+    high: &[MAX_TORQUE],
+};
+/// What both tasks of this rod promise.
+pub(super) const CONTRACT: Contract = Contract {
+    version: 1,
+    reset: "numpy.random.default_rng(seed) draws the angle θ from U(−π, π) rad, 0 being upright, and the speed θ̇ from \
+            U(−1, 1) rad/s",
+    success: "after a step |θ| < 0.2 rad, θ brought to ±π; an episode is solved if that holds after its last step",
+    failure: "it does not hold after the last step",
+    termination: "never: episodes last for the horizon",
+    reward: "−(θ² + 0.1 θ̇² + 0.001 u²) of the state before the step, θ in ±π rad, θ̇ in rad/s, u the torque in N m",
+};
 
 const GRAVITY: f64 = 10.0;
 const SECONDS: f64 = 0.05;
@@ -38,11 +63,12 @@ static SPEC: Spec = Spec {
     task: "swing the pendulum up and balance it",
     observations: &[MEASURED],
     action: TORQUE,
-    low: &[-MAX_TORQUE],
-    high: &[MAX_TORQUE],
+    low: TORQUE.low,
+    high: TORQUE.high,
     fps: 20,
     horizon: STEPS,
     ends: false,
+    contract: CONTRACT,
 };
 
 /// The rod's mass and gravity, the start, a kick, and where the sensor's angle is 0. Sines and cosines are of full scale

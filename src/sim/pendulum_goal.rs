@@ -9,9 +9,9 @@ use std::f64::consts::PI;
 use super::disturbable::{Disturbable, Quantity};
 use super::numpy_random::NumpyRng;
 use super::pendulum::{
-    self, Goal, MAX_TORQUE, MEASURED, Pendulum, STEPS, TOLERANCE, TORQUE, normalised, steer,
+    self, CONTRACT, Goal, MEASURED, Pendulum, STEPS, TOLERANCE, TORQUE, normalised, steer,
 };
-use super::{ENVIRONMENT_STATE, Environment, Feature, Observation, Spec, Step, checked_action};
+use super::{Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, Spec, Step, checked_action};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -21,14 +21,31 @@ static SPEC: Spec = Spec {
     task: "bring the pendulum to the target and hold it",
     observations: &[
         MEASURED,
-        Feature { key: ENVIRONMENT_STATE, shape: &[2], names: &["cos_target", "sin_target"] },
+        Feature {
+            key: ENVIRONMENT_STATE,
+            shape: &[2],
+            names: &["cos_target", "sin_target"],
+            units: &["1"; 2],
+            low: &[-1.0; 2],
+            high: &[1.0; 2],
+        },
     ],
     action: TORQUE,
-    low: &[-MAX_TORQUE],
-    high: &[MAX_TORQUE],
+    low: TORQUE.low,
+    high: TORQUE.high,
     fps: 20,
     horizon: STEPS,
     ends: false,
+    contract: Contract {
+        reset: "numpy.random.default_rng(seed) draws the angle θ from U(−π, π) rad, 0 being upright, the speed θ̇ from \
+                U(−1, 1) rad/s, a tilt from U(−0.9 asin 0.4, 0.9 asin 0.4) rad and a number from U(0, 1): the target \
+                θ* is the tilt, or, if the number is below a half, the tilt about hanging",
+        success: "after a step |θ − θ*| < 0.2 rad, the difference brought to ±π; an episode is solved if that holds \
+                  after its last step",
+        reward: "−((θ − θ*)² + 0.1 θ̇² + 0.001 (u − u*)²) of the state before the step, θ − θ* in ±π rad, θ̇ in rad/s, u \
+                 the torque and u* = −5 sin θ* the one that holds the target, both in N m",
+        ..CONTRACT
+    },
 };
 
 /// A pendulum and the angle it should come to.
@@ -170,6 +187,7 @@ impl Environment for PendulumGoal {
 mod tests {
     use super::*;
     use crate::rng::Stream;
+    use crate::sim::pendulum::MAX_TORQUE;
 
     /// Share of 300 episodes that end on their target.
     fn success(wide: bool, rule: impl Fn(&PendulumGoal) -> f64) -> f64 {

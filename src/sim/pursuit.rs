@@ -8,7 +8,7 @@ use super::discs::{Disc, draw, draw_halved_planes};
 use super::disturbable::{Disturbable, Frame, Quantity, Shove, turned};
 use super::numpy_random::NumpyRng;
 use super::seen::{Places, centroid, chase};
-use super::{Environment, Feature, Observation, Spec, Step, checked_action};
+use super::{Contract, Environment, Feature, Observation, Spec, Step, checked_action};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
@@ -32,20 +32,39 @@ pub(super) const PICTURE: Feature = Feature {
     key: "observation.image",
     shape: &[3, OBSERVED, OBSERVED],
     names: &["channels", "height", "width"],
+    units: &["level"],
+    low: &[0.0],
+    high: &[255.0],
 };
 /// What is decided: the effector's displacement.
-pub(super) const ACTION: Feature = Feature { key: "action", shape: &[2], names: &["dx", "dy"] };
+pub(super) const ACTION: Feature = Feature {
+    key: "action",
+    shape: &[2],
+    names: &["dx", "dy"],
+    units: &["px/step"; 2],
+    low: &[-MAX_ACTION; 2],
+    high: &[MAX_ACTION; 2],
+};
 
 pub(super) const SPEC: Spec = Spec {
     name: "pursuit",
     task: "catch the ball",
     observations: &[PICTURE],
     action: ACTION,
-    low: &[-MAX_ACTION; 2],
-    high: &[MAX_ACTION; 2],
+    low: ACTION.low,
+    high: ACTION.high,
     fps: 20,
     horizon: 100,
     ends: true,
+    contract: Contract {
+        version: 1,
+        reset: "numpy.random.default_rng(seed) draws the ball's x and y from U(28, 228) px, its direction from \
+                U(0, 2π) rad, its speed from U(1, 4) px/step, and the effector's x and y from U(28, 228) px",
+        success: "after a step the effector's centre is nearer than 15 px to the ball's",
+        failure: "the horizon comes first",
+        termination: "success",
+        reward: "minus the distance between the two centres after the step, px",
+    },
 };
 
 /// The ball's speed, the start, a shove of the effector, and the frame of its displacements.

@@ -17,9 +17,15 @@ pub const NEAR: usize = OBSERVED / 2;
 pub const BEYOND: u8 = 128;
 
 const WHOLE: Feature = Feature { key: "observation.images.arena", ..PICTURE };
-const AROUND: Feature =
-    Feature { key: "observation.images.effector", shape: &[3, NEAR, NEAR], names: PICTURE.names };
-const PLACE: Feature = Feature { key: STATE, shape: &[2], names: &["x", "y"] };
+const AROUND: Feature = Feature { key: "observation.images.effector", shape: &[3, NEAR, NEAR], ..PICTURE };
+const PLACE: Feature = Feature {
+    key: STATE,
+    shape: &[2],
+    names: &["x", "y"],
+    units: &["px"; 2],
+    low: &[0.0; 2],
+    high: &[pursuit::ARENA as f64; 2],
+};
 
 static SPEC: Spec = Spec {
     name: "pursuit-cameras",

@@ -8,12 +8,24 @@ use super::disturbable::{Disturbable, Quantity};
 use super::numpy_random::NumpyRng;
 use super::pursuit::{ARENA, OBSERVED, PICTURE, Pursuit};
 use super::seen::{Places, centroid, chase};
-use super::{Environment, Observation, Spec, Step, checked_action, pursuit};
+use super::{Contract, Environment, Observation, Spec, Step, checked_action, pursuit};
 use crate::Result;
 use crate::image::Image;
 use crate::rng::Rng;
 
-static SPEC: Spec = Spec { name: "pursuit-two", task: "catch one of the balls", ..pursuit::SPEC };
+static SPEC: Spec = Spec {
+    name: "pursuit-two",
+    task: "catch one of the balls",
+    contract: Contract {
+        reset: "numpy.random.default_rng(seed) draws the first ball and the effector as pursuit does, a second ball \
+                and an effector that is left out likewise, and a number from U(0, 1): below a half the expert goes \
+                for the first ball",
+        success: "after a step the effector's centre is nearer than 15 px to that of either ball",
+        reward: "minus the distance from the effector's centre to that of the nearer ball after the step, px",
+        ..pursuit::SPEC.contract
+    },
+    ..pursuit::SPEC
+};
 
 /// Two balls and an effector.
 #[derive(Debug, Clone, PartialEq)]
