@@ -11,6 +11,7 @@ pub mod experts;
 pub mod numpy_random;
 pub mod pendulum;
 pub mod pendulum_goal;
+pub mod perturb;
 pub mod pursuit;
 pub mod pursuit_cameras;
 pub mod pursuit_two;
@@ -26,6 +27,7 @@ pub use disturbable::Disturbable;
 pub use experts::Scripted;
 pub use pendulum::Pendulum;
 pub use pendulum_goal::PendulumGoal;
+pub use perturb::{Axis, Perturbation, Perturbations};
 pub use pursuit::Pursuit;
 pub use pursuit_cameras::PursuitCameras;
 pub use pursuit_two::PursuitTwo;
@@ -207,6 +209,11 @@ pub trait Environment: Send {
     /// right after the shove.
     fn shoved_at(&self) -> Option<usize> {
         None
+    }
+
+    /// The disturbed conditions it is under.
+    fn perturbations(&self) -> Perturbations {
+        Perturbations::default()
     }
 
     /// The scene for people.
