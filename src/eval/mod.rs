@@ -9,7 +9,9 @@ mod evaluate;
 mod explore;
 pub mod intervals;
 pub mod metrics;
+pub mod significance;
 mod sweep;
+pub mod verdict;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
@@ -17,3 +19,4 @@ pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver
 pub use explore::Exploration;
 pub use intervals::Estimate;
 pub use sweep::{Row, Setting, Table, headline};
+pub use verdict::{Comparison, Verdict};
