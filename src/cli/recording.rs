@@ -148,7 +148,7 @@ fn add_part(
     record(environment, &part.options, part.driver.as_mut(), &mut |frame| {
         let shown = cameras
             .iter()
-            .map(|camera| (camera.key, pixels(camera.shape, frame.observation.picture(camera.key))));
+            .map(|camera| (camera.key, Image::of_planes([camera.shape[1], camera.shape[2]], frame.observation.picture(camera.key))));
         let shown: Vec<(&str, Image)> = shown.collect();
         let pictures: Vec<(&str, &Image)> = shown.iter().map(|(key, image)| (*key, image)).collect();
         let success = [f32::from(frame.success)];
@@ -173,14 +173,6 @@ fn features(spec: &Spec, picture: fn(usize, usize) -> Feature) -> Features {
     let rest =
         [(spec.action.key, Feature::vector(spec.action.names)), (SUCCESS, Feature::scalar(Dtype::Bool))];
     observations.chain(rest).fold(Features::new(), |all, (key, column)| all.with(key, column))
-}
-
-/// Planes `[3, height, width]` as rows of pixels.
-fn pixels(shape: &[usize], planes: &[u8]) -> Image {
-    let (height, width) = (shape[1], shape[2]);
-    let plane = height * width;
-    let pixels = (0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]).collect();
-    Image { width, height, pixels }
 }
 
 /// The folder a dataset is written in before it gets its name; removed if it never does.

@@ -12,7 +12,8 @@ use crate::sim::{Environment, Episode};
 pub fn clips(environment: &dyn Environment, seed: u64, episodes: &[Episode]) -> Result<Vec<Clip>> {
     let clip = |episode: &Episode| {
         let mut frames = Vec::with_capacity(episode.actions.len() + 1);
-        play_again(environment, episode_seed(seed, episode.index), episode, &mut |environment, _| {
+        let seed = episode_seed(seed, episode.index);
+        play_again(environment, seed, &episode.actions, &mut |environment, _| {
             frames.push(environment.render());
             Ok(())
         })?;

@@ -202,6 +202,14 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
+/// The mean of a metric's values with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for
+/// others; none of no values.
+pub(super) fn estimate_of(name: &str, values: &[f64]) -> Option<Estimate> {
+    let shares = || wilson(values.iter().filter(|value| **value == 1.0).count(), values.len());
+    let estimate = || if YES_OR_NO.contains(&name) { shares() } else { bootstrap(values, BOOTSTRAP_SEED) };
+    (!values.is_empty()).then(estimate)
+}
+
 impl Report {
     /// Milliseconds a chunk took, in the batches in which chunks were made; none if none was made.
     pub fn ms_per_chunk(&self) -> Option<f64> {
@@ -231,11 +239,7 @@ impl Report {
 
     /// A metric's mean with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for others.
     pub fn estimate(&self, name: &str) -> Option<Estimate> {
-        let values = self.values(name);
-        let shares = || wilson(values.iter().filter(|value| **value == 1.0).count(), values.len());
-        let estimate =
-            || if YES_OR_NO.contains(&name) { shares() } else { bootstrap(&values, BOOTSTRAP_SEED) };
-        (!values.is_empty()).then(estimate)
+        estimate_of(name, &self.values(name))
     }
 
     /// The mean of a metric.

@@ -4,19 +4,37 @@
 //! chunks are made in one batch for the episodes that need one, and finished episodes ask for nothing.
 
 #[cfg(feature = "report")]
+pub mod artifact;
+#[cfg(feature = "report")]
 mod clips;
 mod evaluate;
+#[cfg(feature = "report")]
+pub mod evidence;
+#[cfg(feature = "report")]
+mod exec;
+pub mod executor;
 mod explore;
 pub mod intervals;
+#[cfg(feature = "report")]
+pub mod labels;
 pub mod metrics;
+mod network_planner;
+pub mod planner;
 pub mod significance;
 mod sweep;
+pub mod trial;
 pub mod verdict;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
+#[cfg(feature = "report")]
+pub use exec::ExecPlanner;
 pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
 pub use explore::Exploration;
+pub use executor::{Execution, Executor, Latency, Timing};
 pub use intervals::Estimate;
+pub use network_planner::NetworkPlanner;
+pub use planner::Planner;
 pub use sweep::{Row, Setting, Table, headline};
+pub use trial::{Played, Subject, Trial};
 pub use verdict::{Comparison, Verdict};

@@ -5,6 +5,7 @@ pub mod backbone;
 mod builtin;
 mod checkpoint;
 mod config;
+mod continuing;
 mod family;
 mod flowmatching;
 mod guidance;
@@ -33,6 +34,7 @@ pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
+pub use continuing::{Chunking, Continuation};
 pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
 pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};

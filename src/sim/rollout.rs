@@ -128,7 +128,7 @@ pub fn rollout(
     Ok(running.into_iter().map(|(_, episode)| episode).collect())
 }
 
-/// Plays an episode again from its reset by `seed`. `look` is shown the environment before each action, with the number of
+/// Plays an episode again: decided actions, each `[dim]`, from the reset by `seed`. `look` is shown the environment before each action, with the number of
 /// steps taken, and once after the last.
 ///
 /// # Errors
@@ -136,16 +136,16 @@ pub fn rollout(
 pub fn play_again(
     environment: &dyn Environment,
     seed: u64,
-    episode: &Episode,
+    actions: &[Vec<f64>],
     look: &mut dyn FnMut(&dyn Environment, usize) -> Result<()>,
 ) -> Result<()> {
     let mut environment = environment.fresh();
     environment.reset(seed);
-    for (step, action) in episode.actions.iter().enumerate() {
+    for (step, action) in actions.iter().enumerate() {
         look(environment.as_ref(), step)?;
         environment.step(action)?;
     }
-    look(environment.as_ref(), episode.actions.len())
+    look(environment.as_ref(), actions.len())
 }
 
 /// The seed of episode `index`: `seed + index`, around the end of the numbers if need be.

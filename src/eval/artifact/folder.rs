@@ -4,10 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{EpisodeRecord, RunRecord, SCHEMA, TIMES, eval_info, files, read_labels};
+use super::{Decisions, EpisodeRecord, RunRecord, SCHEMA, TIMES, eval_info, files, read_labels};
 use crate::eval::labels::Label;
 use crate::{Error, Result};
 
@@ -108,7 +109,8 @@ pub struct ArtifactWriter {
     folder: PathBuf,
     run: RunRecord,
     episodes: Vec<EpisodeRecord>,
-    lines: File,
+    decisions: Vec<Decisions>,
+    lines: [File; 2],
 }
 
 impl ArtifactWriter {
@@ -118,7 +120,7 @@ impl ArtifactWriter {
     /// If the folder holds a finished evaluation, one of something else, or anything that is none; if the disk refuses.
     pub fn open(folder: &Path, run: RunRecord) -> Result<Self> {
         let found = folder.join(files::RUN);
-        let mut episodes = Vec::new();
+        let (mut episodes, mut decisions) = (Vec::new(), Vec::new());
         if found.exists() {
             let before = read_run(folder)?;
             if before.complete {
@@ -133,8 +135,11 @@ impl ArtifactWriter {
                     folder.display()
                 )));
             }
-            episodes = whole_lines(folder)?;
-            episodes.truncate(episodes.len() / run.batch_size * run.batch_size);
+            episodes = whole_lines(&folder.join(files::EPISODES), |record: &EpisodeRecord| record.episode)?;
+            decisions = whole_lines(&folder.join(files::DECISIONS), |decisions: &Decisions| decisions.episode)?;
+            let whole = episodes.len().min(decisions.len()) / run.batch_size * run.batch_size;
+            episodes.truncate(whole);
+            decisions.truncate(whole);
         } else if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::input(format!(
                 "{} is not empty and holds no evaluation: choose another --output-dir",
@@ -143,11 +148,11 @@ impl ArtifactWriter {
         }
         fs::create_dir_all(folder).map_err(|e| refused(folder, &e))?;
         write_json(&found, &run)?;
-        let path = folder.join(files::EPISODES);
-        let kept: String = episodes.iter().map(line).collect::<Result<_>>()?;
-        write_whole(&path, kept.as_bytes())?;
-        let lines = OpenOptions::new().append(true).open(&path).map_err(|e| refused(&path, &e))?;
-        Ok(Self { folder: folder.to_owned(), run, episodes, lines })
+        let lines = [
+            lines_of(&folder.join(files::EPISODES), &episodes)?,
+            lines_of(&folder.join(files::DECISIONS), &decisions)?,
+        ];
+        Ok(Self { folder: folder.to_owned(), run, episodes, decisions, lines })
     }
 
     /// Episodes that are there already.
@@ -165,16 +170,28 @@ impl ArtifactWriter {
         &self.episodes
     }
 
+    /// What was decided in them.
+    pub fn decisions(&self) -> &[Decisions] {
+        &self.decisions
+    }
+
+    /// Where a file of the folder goes.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
     /// Adds a group of episodes; they are on disk when this returns.
     ///
     /// # Errors
     /// If the disk refuses.
-    pub fn add(&mut self, group: Vec<EpisodeRecord>) -> Result<()> {
-        let text: String = group.iter().map(line).collect::<Result<_>>()?;
-        let path = self.folder.join(files::EPISODES);
-        let written = self.lines.write_all(text.as_bytes()).and_then(|()| self.lines.sync_data());
-        written.map_err(|e| refused(&path, &e))?;
+    pub fn add(&mut self, group: Vec<EpisodeRecord>, decisions: Vec<Decisions>) -> Result<()> {
+        let texts = [text_of(&group)?, text_of(&decisions)?];
+        for ((lines, text), name) in self.lines.iter_mut().zip(texts).zip([files::EPISODES, files::DECISIONS]) {
+            let written = lines.write_all(text.as_bytes()).and_then(|()| lines.sync_data());
+            written.map_err(|e| refused(&self.folder.join(name), &e))?;
+        }
         self.episodes.extend(group);
+        self.decisions.extend(decisions);
         Ok(())
     }
 
@@ -187,20 +204,27 @@ impl ArtifactWriter {
         self.run.complete = true;
         write_json(&self.folder.join(files::INFO), &eval_info(&self.run, &self.episodes, videos))?;
         write_json(&self.folder.join(files::RUN), &self.run)?;
+        let decisions = self.folder.join(files::DECISIONS);
+        fs::remove_file(&decisions).map_err(|e| refused(&decisions, &e))?;
         Ok(self.folder)
     }
 }
 
-/// The episodes before the first line that is torn or out of order.
-fn whole_lines(folder: &Path) -> Result<Vec<EpisodeRecord>> {
-    let path = folder.join(files::EPISODES);
-    let text = match fs::read_to_string(&path) {
+/// The lines before the first that is torn or out of order.
+fn whole_lines<T: DeserializeOwned>(path: &Path, number: fn(&T) -> usize) -> Result<Vec<T>> {
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(Error::input(format!("{}: cannot be read: {e}", path.display()))),
     };
-    let records = text.lines().map(|line| serde_json::from_str::<EpisodeRecord>(line).ok());
-    Ok(records.enumerate().map_while(|(i, record)| record.filter(|record| record.episode == i)).collect())
+    let records = text.lines().map(|line| serde_json::from_str::<T>(line).ok());
+    Ok(records.enumerate().map_while(|(i, record)| record.filter(|record| number(record) == i)).collect())
+}
+
+/// A file of these lines, to be added to.
+fn lines_of<T: Serialize>(path: &Path, lines: &[T]) -> Result<File> {
+    write_whole(path, text_of(lines)?.as_bytes())?;
+    OpenOptions::new().append(true).open(path).map_err(|e| refused(path, &e))
 }
 
 /// The first field in which a run that goes on differs from what it went on from; times and the spelling of the command
@@ -215,9 +239,11 @@ fn first_difference(before: &RunRecord, now: &RunRecord) -> Option<String> {
     now.iter().find(|(key, value)| !may(key) && before.get(*key) != Some(value)).map(|(key, _)| key.clone())
 }
 
-fn line(record: &EpisodeRecord) -> Result<String> {
-    let text = serde_json::to_string(record);
-    text.map(|text| text + "\n").map_err(|e| Error::failure(format!("an episode cannot be written: {e}")))
+/// A line of JSON each.
+fn text_of<T: Serialize>(lines: &[T]) -> Result<String> {
+    let line = |line: &T| Ok(serde_json::to_string(line)? + "\n");
+    let text: Result<String, serde_json::Error> = lines.iter().map(line).collect();
+    text.map_err(|e| Error::failure(format!("an episode cannot be written: {e}")))
 }
 
 /// Writes a JSON file beside its name and renames it.

@@ -12,17 +12,21 @@
 //! Everything but times is a function of policy, device, episodes and conditions: two runs differ in keys that
 //! [`TIMES`] names, and nowhere else.
 
+mod decisions;
 mod episode;
 mod folder;
 mod info;
 mod labels_file;
 mod run;
+mod trace;
 
+pub use decisions::{Decisions, MadeChunk};
 pub use episode::{EpisodeRecord, FailureRecord, LatencyRecord, Outcome, Termination};
 pub use folder::{Artifact, ArtifactWriter};
 pub use info::eval_info;
 pub use labels_file::{read_labels, relabel};
 pub use run::{Conditions, PolicyRecord, Program, RunRecord};
+pub use trace::{worst_first, write_trace, write_videos};
 
 /// The version of what these files hold; another one is not read.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +35,7 @@ pub const SCHEMA: u32 = 1;
 pub(crate) mod files {
     pub const RUN: &str = "run.json";
     pub const EPISODES: &str = "episodes.jsonl";
+    pub const DECISIONS: &str = "decisions.jsonl.part";
     pub const INFO: &str = "eval_info.json";
     pub const TRACE: &str = "trace.mcap";
     pub const LABELS: &str = "labels.json";

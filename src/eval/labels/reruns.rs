@@ -176,7 +176,7 @@ impl Diagnosis<'_> {
         let (mut outside, mut steps) = (0_usize, 0_usize);
         let seed = episode_seed(self.trial.seed, played.episode.index);
         let mut seen = Observation::default();
-        play_again(self.trial.environment, seed, &played.episode, &mut |environment, _| {
+        play_again(self.trial.environment, seed, &played.episode.actions, &mut |environment, _| {
             environment.observe(&mut seen);
             let range = low.iter().zip(high);
             let inside = seen.vector(key).iter().zip(range).all(|(v, (low, high))| (*low..=*high).contains(v));
