@@ -7,6 +7,8 @@
 pub mod artifact;
 #[cfg(feature = "report")]
 mod clips;
+#[cfg(feature = "report")]
+pub mod compare;
 mod evaluate;
 #[cfg(feature = "report")]
 pub mod evidence;
