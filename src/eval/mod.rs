@@ -6,14 +6,15 @@
 #[cfg(feature = "report")]
 mod clips;
 mod evaluate;
-mod explore;
+mod general;
 pub mod intervals;
 pub mod metrics;
+pub mod panel;
 mod sweep;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
 pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
-pub use explore::Exploration;
+pub use general::{recovery_steps, smoothness};
 pub use intervals::Estimate;
 pub use sweep::{Row, Setting, Table, headline};

@@ -37,7 +37,7 @@ pub fn run(
     } else {
         print(&table);
     }
-    args.plot.as_ref().map_or(Ok(()), |file| pictures::write_sweep(file, environment, &table))
+    args.plot.as_ref().map_or(Ok(()), |file| pictures::write_sweep(file, &table))
 }
 
 /// `, heun, 10 steps` behind a policy's name.
@@ -52,7 +52,7 @@ fn solved(setting: Setting) -> String {
 
 /// The table for people: the metrics that say most; `--json` has all.
 fn print(found: &Table) {
-    println!("{}, {}, 95 % intervals", found.environment, described(&found.options));
+    println!("{}, {}, 95 % intervals", found.environment, described(&found.options, &found.perturbations));
     let [first, second] = headline(found.environment);
     let names = found.rows.iter().map(|row| &row.policy);
     let versus =
@@ -95,7 +95,7 @@ fn print(found: &Table) {
 }
 
 /// `-143.2 (-161.0 to -126.1)`, to the digits that the interval's width makes worth reading.
-fn written(estimate: &Estimate) -> String {
+pub fn written(estimate: &Estimate) -> String {
     let width = (estimate.high - estimate.low).abs();
     let digits = if width > 0.0 { (1.0 - width.log10().floor()).clamp(1.0, 4.0) as usize } else { 3 };
     let [value, low, high] = [estimate.value, estimate.low, estimate.high].map(|v| format!("{v:.digits$}"));
