@@ -1,6 +1,7 @@
 //! `flowgpu eval`: policies and rules in closed loop, one setting or a table of many on equal resets.
 
 mod actor;
+mod panel;
 mod pictures;
 mod table;
 
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::common::{DeviceArgs, note};
+use super::perturbing::PerturbationArgs;
 use super::sampling::SamplingArgs;
 use crate::eval::metrics::Summary;
-use crate::eval::{Exploration, Options, Report};
+use crate::eval::{Options, Report};
 use crate::flow::Solver;
 use crate::policy::{BUILT_IN, Policy, WeightStorage};
-use crate::sim::{self, Environment};
+use crate::sim::{Environment, Perturbations};
 use crate::{Error, Result};
 use actor::Actor;
 
@@ -54,9 +56,6 @@ pub struct Args {
     /// Another seed, other noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     noise_seed: u64,
-    /// Adds Gaussian noise of this standard deviation to executed actions, in their units, and clips them
-    #[arg(long, value_name = "SIGMA", default_value_t = 0.0, allow_hyphen_values = true)]
-    exploration_noise: f64,
     /// Prints one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -71,6 +70,8 @@ pub struct Args {
     weights: WeightStorage,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    perturbing: PerturbationArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,12 +85,18 @@ enum NoiseKind {
 /// # Errors
 /// If the environment or the policy is unknown, they do not fit, a flag makes no sense, or the work fails.
 pub fn run(args: Args) -> Result<()> {
-    let environment = sim::make(&args.env)?;
+    let environment = args.perturbing.environment(&args.env, args.seed, args.noise_seed)?;
     args.check()?;
-    let options = args.options()?;
+    let options = args.options();
     let is_table = args.is_table();
     if is_table && args.gif.is_some() {
         return Err(Error::input("--gif shows one policy with one solver and one number of steps"));
+    }
+    let panel = args.perturbing.panel;
+    if panel && (is_table || args.gif.is_some() || args.plot.is_some()) {
+        return Err(Error::input(
+            "--perturbation-panel is of one policy with one solver and one number of steps, without pictures",
+        ));
     }
     let mut actors = Actor::all(&args, environment.spec())?;
     let networks = || actors.iter().filter_map(Actor::policy);
@@ -99,6 +106,7 @@ pub fn run(args: Args) -> Result<()> {
     let configs: Vec<_> = networks().map(Policy::config).collect();
     args.sampling.note_idle(&configs, &args.solver, !args.steps.is_empty());
     match (is_table, &mut actors[..]) {
+        (false, [actor]) if panel => panel::run(&args, environment.as_ref(), options, actor),
         (false, [actor]) => single(&args, environment.as_ref(), options, actor),
         _ => table::run(&args, environment.as_ref(), options, actors),
     }
@@ -136,10 +144,8 @@ impl Args {
         self.sampling.check()
     }
 
-    fn options(&self) -> Result<Options> {
-        let exploration = Exploration::new(self.exploration_noise, self.noise_seed)?;
-        let exploration = Some(exploration).filter(|exploration| exploration.sigma() > 0.0);
-        Ok(Options { episodes: self.episodes, seed: self.seed, exploration, ..Options::default() })
+    fn options(&self) -> Options {
+        Options { episodes: self.episodes, seed: self.seed, ..Options::default() }
     }
 
     /// The policies by name.
@@ -154,9 +160,9 @@ impl Args {
 }
 
 /// Which episodes, and what disturbs them.
-fn described(options: &Options) -> String {
-    let noise = options.exploration.map_or(String::new(), |e| format!(", exploration noise {}", e.sigma()));
-    format!("{} episodes from seed {}{noise}", options.episodes, options.seed)
+fn described(options: &Options, perturbations: &Perturbations) -> String {
+    let disturbed = if perturbations.is_none() { String::new() } else { format!(", {perturbations}") };
+    format!("{} episodes from seed {}{disturbed}", options.episodes, options.seed)
 }
 
 /// Says on stderr how far an evaluation is: in place on a terminal, elsewhere as a line now and then.
@@ -176,7 +182,11 @@ fn progress(name: String) -> impl FnMut(usize, usize) {
 
 /// A table for people, to the digits of the published one.
 fn print(policy: &str, report: &Report) {
-    println!("{}, policy {policy}, {}", report.environment, described(&report.options));
+    println!(
+        "{}, policy {policy}, {}",
+        report.environment,
+        described(&report.options, &report.perturbations)
+    );
     for (name, Summary { mean, std }) in &report.metrics {
         let numbers = match *name {
             "completed" => format!("{mean:8.3}"),

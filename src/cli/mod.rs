@@ -8,6 +8,7 @@ mod doctor;
 mod eval;
 mod import;
 mod inspect;
+mod perturbing;
 mod recording;
 mod sample;
 mod sampling;

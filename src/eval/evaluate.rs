@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::explore::Exploration;
 use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
 use crate::policy::{Images, Observations, Policy, Usage};
 use crate::sim::rollout::Driver;
-use crate::sim::{Environment, Episode, Observation, Spec, Turn, rollout};
+use crate::sim::{Environment, Episode, Observation, Perturbations, Spec, Turn, rollout};
 use crate::{Error, Result};
 
 /// Metrics that are 1 or 0 of every episode.
@@ -26,14 +25,12 @@ pub struct Options {
     pub seed: u64,
     /// Steps after which an episode has failed; the environment's own horizon if none is given.
     pub horizon: Option<usize>,
-    /// Noise on executed actions.
-    pub exploration: Option<Exploration>,
 }
 
 impl Default for Options {
     /// A hundred episodes from seed 42, as pi-e publishes its flow-matching policy.
     fn default() -> Self {
-        Self { episodes: 100, seed: 42, horizon: None, exploration: None }
+        Self { episodes: 100, seed: 42, horizon: None }
     }
 }
 
@@ -44,6 +41,8 @@ pub struct Report {
     pub environment: &'static str,
     /// Which episodes, the horizon included.
     pub options: Options,
+    /// The disturbed conditions that the environment was under.
+    pub perturbations: Perturbations,
     /// Actions executed of each chunk; 1 for a rule, which decides at every step.
     pub n_action_steps: usize,
     /// Mean and spread over episodes, under their published names.
@@ -104,22 +103,15 @@ pub fn evaluate_driver(
     if options.episodes == 0 || horizon == 0 {
         return Err(Error::input("there is nothing to evaluate: use at least one episode of one step"));
     }
-    let mut explored = |turns: &[Turn<'_>]| {
-        let mut actions = driver(turns)?;
-        if let Some(exploration) = options.exploration {
-            let each = turns.iter().zip(&mut actions);
-            each.for_each(|(turn, action)| exploration.disturb(spec, turn, action));
-        }
-        Ok(actions)
-    };
     let start = Instant::now();
-    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, &mut explored)?;
+    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, driver)?;
     let seconds = start.elapsed().as_secs_f64();
     let measured: Vec<_> = episodes.iter().map(|episode| measure(spec.name, episode)).collect();
     let solved = episodes.iter().filter(|episode| episode.success).count();
     Ok(Report {
         environment: spec.name,
         options: Options { horizon: Some(horizon), ..options },
+        perturbations: environment.perturbations(),
         n_action_steps: 1,
         metrics: summarise(&measured),
         success_rate: solved as f64 / episodes.len() as f64,
@@ -210,6 +202,14 @@ pub(super) fn estimate_of(name: &str, values: &[f64]) -> Option<Estimate> {
     (!values.is_empty()).then(estimate)
 }
 
+/// Says what was disturbed, where anything was.
+pub(super) fn add_perturbations(json: &mut Value, perturbations: &Perturbations) {
+    if !perturbations.is_none() {
+        json["perturbations"] = perturbations.to_json();
+        json["perturbation_seed"] = json!(perturbations.seed);
+    }
+}
+
 impl Report {
     /// Milliseconds a chunk took, in the batches in which chunks were made; none if none was made.
     pub fn ms_per_chunk(&self) -> Option<f64> {
@@ -265,8 +265,8 @@ impl Report {
 
     /// As `eval --json` prints it:
     /// `{"env", "policy", "episodes", "seed", "n_action_steps", "metrics": {name: {"mean", "std"}}}` with population
-    /// std, and `horizon`, `success_rate`, `seconds`, `chunks`, `ms_per_chunk`, `evaluations_per_chunk`, and
-    /// `exploration_noise` where there is any.
+    /// std, and `horizon`, `success_rate`, `seconds`, `chunks`, `ms_per_chunk`, `evaluations_per_chunk`, and, where
+    /// anything is disturbed, `perturbations`, `{axis: level}`, and `perturbation_seed`.
     pub fn to_json(&self, policy: &str) -> Value {
         let metrics: Map<String, Value> =
             self.metrics.iter().map(|(name, summary)| ((*name).to_owned(), json!(summary))).collect();
@@ -284,9 +284,7 @@ impl Report {
             "ms_per_chunk": self.ms_per_chunk(),
             "evaluations_per_chunk": self.evaluations_per_chunk(),
         });
-        if let Some(exploration) = self.options.exploration {
-            json["exploration_noise"] = json!(exploration.sigma());
-        }
+        add_perturbations(&mut json, &self.perturbations);
         json
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pursuit's formulas are those of pi-e's `eval/run.py`; norms are Euclidean, ε is 1e-8 and keeps 0/0 at 0.
 
+use super::general::{recovery_steps, smoothness};
 use super::verdict::Direction;
 use crate::sim::Episode;
 use crate::sim::command::CHANGE;
@@ -10,8 +11,16 @@ use crate::sim::pursuit::MAX_ACTION;
 
 const EPSILON: f64 = 1e-8;
 
-/// The metrics of an episode of that environment.
+/// The metrics of an episode of that environment: its own, `smoothness`, and, where the body was shoved,
+/// `recovery_steps`.
 pub fn measure(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
+    let mut metrics = of_task(environment, episode);
+    metrics.push(("smoothness", smoothness(episode)));
+    metrics.extend(recovery_steps(episode).map(|steps| ("recovery_steps", steps)));
+    metrics
+}
+
+fn of_task(environment: &str, episode: &Episode) -> Vec<(&'static str, f64)> {
     match environment {
         "pursuit" | "pursuit-cameras" => Pursuit::of(episode).named(),
         "pursuit-two" => pursuit_two(episode),
@@ -185,14 +194,14 @@ impl Summary {
     }
 }
 
-/// Summarises episodes that were measured by the same names, in the order of the first.
+/// Summarises episodes by the names that any of them was measured by, in the order of the longest. A metric is of the
+/// episodes that have it.
 pub fn summarise(episodes: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, Summary)> {
-    let names = episodes.first().into_iter().flatten().map(|&(name, _)| name);
+    let names = episodes.iter().max_by_key(|row| row.len()).into_iter().flatten().map(|&(name, _)| name);
     names
-        .enumerate()
-        .map(|(column, name)| {
-            let values: Vec<f64> =
-                episodes.iter().filter_map(|row| row.get(column)).map(|&(_, v)| v).collect();
+        .map(|name| {
+            let of = |row: &Vec<(&'static str, f64)>| Some(row.iter().find(|(known, _)| *known == name)?.1);
+            let values: Vec<f64> = episodes.iter().filter_map(of).collect();
             (name, Summary::of(&values))
         })
         .collect()

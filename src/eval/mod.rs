@@ -15,7 +15,7 @@ pub mod evidence;
 #[cfg(feature = "report")]
 mod exec;
 pub mod executor;
-mod explore;
+mod general;
 pub mod intervals;
 #[cfg(feature = "report")]
 pub mod labels;
@@ -23,6 +23,7 @@ pub mod metrics;
 mod network_planner;
 pub mod planner;
 pub mod significance;
+pub mod panel;
 mod sweep;
 pub mod trial;
 pub mod verdict;
@@ -32,8 +33,8 @@ pub use clips::clips;
 #[cfg(feature = "report")]
 pub use exec::ExecPlanner;
 pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
-pub use explore::Exploration;
 pub use executor::{Execution, Executor, Latency, Timing};
+pub use general::{recovery_steps, smoothness};
 pub use intervals::Estimate;
 pub use network_planner::NetworkPlanner;
 pub use planner::Planner;

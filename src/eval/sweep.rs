@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::evaluate::BOOTSTRAP_SEED;
+use super::evaluate::{BOOTSTRAP_SEED, add_perturbations};
 use super::intervals::paired;
 use super::{Estimate, Options, Report};
 use crate::flow::Solver;
 use crate::policy::{Config, Objective, Policy};
+use crate::sim::Perturbations;
 use crate::{Error, Result};
 
 /// How a chunk is solved for.
@@ -87,6 +88,8 @@ pub struct Table {
     pub environment: &'static str,
     /// Which episodes, the same for all rows.
     pub options: Options,
+    /// The disturbed conditions, the same for all rows.
+    pub perturbations: Perturbations,
     /// Policy by policy, in the order in which they were named.
     pub rows: Vec<Row>,
 }
@@ -98,11 +101,12 @@ impl Table {
     /// If there is none, or they are not of the same episodes.
     pub fn new(rows: Vec<Row>) -> Result<Self> {
         let Some(first) = rows.first() else { return Err(Error::input("there is nothing to compare")) };
-        let (environment, options) = (first.report.environment, first.report.options);
-        if rows.iter().any(|row| (row.report.environment, row.report.options) != (environment, options)) {
+        let of = |row: &Row| (row.report.environment, row.report.options, row.report.perturbations.clone());
+        let (environment, options, perturbations) = of(first);
+        if rows.iter().any(|row| of(row) != of(first)) {
             return Err(Error::input("rows of different episodes cannot be compared"));
         }
-        Ok(Self { environment, options, rows })
+        Ok(Self { environment, options, perturbations, rows })
     }
 
     /// The row of the first policy that a row is compared with: the one with its solver and steps, else the last. None
@@ -138,9 +142,7 @@ impl Table {
             "confidence": 0.95,
             "rows": self.rows.iter().map(|row| self.row_json(row)).collect::<Value>(),
         });
-        if let Some(exploration) = self.options.exploration {
-            json["exploration_noise"] = json!(exploration.sigma());
-        }
+        add_perturbations(&mut json, &self.perturbations);
         json
     }
 

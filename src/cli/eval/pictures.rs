@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::report::gif::animate;
 use crate::report::sweep::{SweepSeries, sweep};
 use crate::report::trace::{Row as Panel, traces};
-use crate::sim::{Environment, Episode, Scripted, Spec};
+use crate::sim::{Environment, Episode, Scripted, Spec, make};
 
 /// Panels of action components at most.
 const COMPONENTS: usize = 4;
@@ -32,8 +32,8 @@ pub fn write_gif(file: &Path, environment: &dyn Environment, report: &Report) ->
 /// # Errors
 /// If the expert fails, the picture cannot be drawn, or the file not be written.
 pub fn write_traces(file: &Path, environment: &dyn Environment, name: &str, report: &Report) -> Result<()> {
-    let options = Options { episodes: 1, exploration: None, ..report.options };
-    let expert = eval::evaluate_driver(environment, &mut *Scripted::Expert.driver(), options)?;
+    let options = Options { episodes: 1, ..report.options };
+    let expert = undisturbed_expert(report.environment, options)?;
     let mut played: Vec<Played> = report.episodes.iter().take(1).map(|e| (short(name), e.clone())).collect();
     if name != "expert" {
         played.extend(expert.episodes.into_iter().map(|episode| ("expert".to_owned(), episode)));
@@ -45,19 +45,21 @@ pub fn write_traces(file: &Path, environment: &dyn Environment, name: &str, repo
 ///
 /// # Errors
 /// If the expert fails, no row has a network, or the file cannot be written.
-pub fn write_sweep(file: &Path, environment: &dyn Environment, table: &Table) -> Result<()> {
+pub fn write_sweep(file: &Path, table: &Table) -> Result<()> {
     let expert = match table.rows.iter().find(|row| row.policy == "expert") {
         Some(row) => row.report.clone(),
-        None => {
-            let options = Options { exploration: None, ..table.options };
-            eval::evaluate_driver(environment, &mut *Scripted::Expert.driver(), options)?
-        }
+        None => undisturbed_expert(table.environment, table.options)?,
     };
     let metric = headline(table.environment)[0];
     let reference = expert.mean(metric).map(|level| ("expert", level));
-    let title = format!("{}, {}", table.environment, described(&table.options));
+    let title = format!("{}, {}", table.environment, described(&table.options, &table.perturbations));
     let label = format!("{}, 95 % interval", metric.replace('_', " "));
     write_file(file, &sweep(&title, &label, &series(table, metric), reference)?.to_png()?)
+}
+
+/// What the expert does where nothing is disturbed.
+fn undisturbed_expert(environment: &str, options: Options) -> Result<Report> {
+    eval::evaluate_driver(make(environment)?.as_ref(), &mut *Scripted::Expert.driver(), options)
 }
 
 /// Rows that have evaluations, a series for every policy with every solver.
@@ -153,7 +155,7 @@ fn positions<'a>(environment: &str, played: &'a [Played]) -> Vec<Lines<'a>> {
 fn actions<'a>(spec: &Spec, played: &'a [Played]) -> Vec<Lines<'a>> {
     let drawn = spec.action.names.iter().enumerate().take(COMPONENTS).map(|(at, name)| Lines {
         label: if *name == "torque" { "torque (N m)".to_owned() } else { format!("action {name}") },
-        named: lines(played, |episode| component(&episode.actions, at)),
+        named: lines(played, |episode| component(&episode.executed, at)),
         limit: (spec.low[at] == -spec.high[at]).then_some(spec.high[at]),
         angle: false,
     });

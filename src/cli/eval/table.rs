@@ -37,7 +37,7 @@ pub fn run(
     } else {
         print(&table);
     }
-    args.plot.as_ref().map_or(Ok(()), |file| pictures::write_sweep(file, environment, &table))
+    args.plot.as_ref().map_or(Ok(()), |file| pictures::write_sweep(file, &table))
 }
 
 /// `, heun, 10 steps` behind a policy's name.
@@ -52,7 +52,7 @@ fn solved(setting: Setting) -> String {
 
 /// The table for people: the metrics that say most; `--json` has all.
 fn print(found: &Table) {
-    println!("{}, {}, 95 % intervals", found.environment, described(&found.options));
+    println!("{}, {}, 95 % intervals", found.environment, described(&found.options, &found.perturbations));
     let [first, second] = headline(found.environment);
     let names = found.rows.iter().map(|row| &row.policy);
     let versus =

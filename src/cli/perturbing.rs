@@ -1,0 +1,80 @@
+//! Flags that disturb an evaluation: one for every axis, made of what the axes say of themselves.
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+
+use crate::sim::{Axis, Environment, Perturbation, Perturbations, make};
+use crate::{Error, Result};
+
+/// The heading of these flags in the help.
+const HEADING: &str = "Perturbations";
+const PANEL: &str = "perturbation-panel";
+const SEED: &str = "perturbation-seed";
+
+/// What is disturbed.
+#[derive(Debug, Clone)]
+pub struct PerturbationArgs {
+    all: Vec<Perturbation>,
+    /// Whether all axes are to be tried at all of their levels.
+    pub panel: bool,
+    seed: Option<u64>,
+}
+
+impl PerturbationArgs {
+    /// The environment of that name under what the flags say, for episodes from the reset seed `first` on.
+    ///
+    /// # Errors
+    /// Names the environment if it is unknown, or the flag that makes no sense or does not fit it.
+    pub fn environment(&self, name: &str, first: u64, noise_seed: u64) -> Result<Box<dyn Environment>> {
+        let environment = make(name)?;
+        if let (true, Some(given)) = (self.panel, self.all.first()) {
+            let flag = given.axis.name();
+            return Err(Error::input(format!("--{PANEL} tries every axis by itself: leave --{flag} out")));
+        }
+        let perturbations = Perturbations { all: self.all.clone(), seed: self.seed(noise_seed), first };
+        let disturbed = perturbations.apply(environment.fresh())?;
+        Ok(if perturbations.is_none() { environment } else { disturbed })
+    }
+
+    /// The seed of what is random about them: that of other noise if none is given.
+    pub fn seed(&self, noise_seed: u64) -> u64 {
+        self.seed.unwrap_or(noise_seed)
+    }
+}
+
+impl clap::Args for PerturbationArgs {
+    fn augment_args(command: Command) -> Command {
+        let flag = |axis: &Axis| {
+            let flag = Arg::new(axis.name()).long(axis.name()).value_name(axis.value_name());
+            let flag = flag.help(axis.about()).help_heading(HEADING).allow_hyphen_values(true);
+            let flag = flag.value_parser(clap::value_parser!(f64));
+            // What this flag was called when it was alone.
+            if *axis == Axis::ActionNoise { flag.alias("exploration-noise") } else { flag }
+        };
+        let panel = Arg::new(PANEL).long(PANEL).help_heading(HEADING).action(clap::ArgAction::SetTrue);
+        let panel = panel.help("Tries every axis that the environment has, level by level, as a table");
+        let seed = Arg::new(SEED).long(SEED).help_heading(HEADING).value_name("S");
+        let seed = seed.value_parser(clap::value_parser!(u64));
+        let seed = seed.help("Another seed, other disturbances [default: --noise-seed]");
+        command.args(Axis::ALL.iter().map(flag)).args([panel, seed])
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for PerturbationArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let given = |axis: Axis| Some(Perturbation { axis, level: *matches.get_one::<f64>(axis.name())? });
+        Ok(Self {
+            all: Axis::ALL.into_iter().filter_map(given).collect(),
+            panel: matches.get_flag(PANEL),
+            seed: matches.get_one::<u64>(SEED).copied(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
