@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::contract::check_policy_contract;
 use super::explore::Exploration;
 use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
@@ -172,7 +173,7 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
 /// cameras that the policy can do without may be missing.
 ///
 /// # Errors
-/// Names the observation, or the widths of the actions.
+/// Names the observation, the widths of the actions, or the field of the policy's contract, if it has one.
 pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
@@ -199,7 +200,7 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
             spec.name
         )));
     }
-    Ok(())
+    check_policy_contract(spec, policy)
 }
 
 impl Report {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "report")]
 mod clips;
+mod contract;
 mod evaluate;
 mod explore;
 pub mod intervals;
@@ -13,6 +14,7 @@ mod sweep;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
+pub use contract::check_contract;
 pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
 pub use explore::Exploration;
 pub use intervals::Estimate;
