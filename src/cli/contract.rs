@@ -1,8 +1,8 @@
 //! A task's contract in words, and the contracts that data sets carry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::common::table;
+use super::common::{note, table};
 use crate::sim::{FeatureContract, TaskContract};
 use crate::{Error, Result};
 
@@ -37,6 +37,28 @@ pub fn read(root: &Path) -> Result<Option<TaskContract>> {
             path.display()
         ))
     })
+}
+
+/// The contract of several data sets that are used as one: the first one's. Where another has a different one, a line
+/// names the fields, and where one has none, there is none for all.
+///
+/// # Errors
+/// As [`read`].
+pub fn of_all(roots: &[PathBuf]) -> Result<Option<TaskContract>> {
+    let all = roots.iter().map(|root| read(root)).collect::<Result<Option<Vec<_>>>>()?;
+    let Some((first, others)) = all.as_deref().and_then(<[_]>::split_first) else { return Ok(None) };
+    for (other, root) in others.iter().zip(&roots[1..]) {
+        let differences = first.differences(other);
+        if !differences.is_empty() {
+            note(format!(
+                "warning: {} has another contract than {}, which the policy will carry: they differ in {}",
+                root.display(),
+                roots[0].display(),
+                differences.join(", ")
+            ));
+        }
+    }
+    Ok(Some(first.clone()))
 }
 
 /// The whole of it for people.

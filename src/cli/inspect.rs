@@ -102,6 +102,10 @@ fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     let parameters: usize = pretrained.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let count = pretrained.tensors.iter().count();
     let mut text = format!("checkpoint {path}\n{kind}, {parameters} parameters in {count} tensors\n");
+    let contract = pretrained.contract().map(|contract| (&contract["environment"], &contract["version"]));
+    if let Some((Value::String(environment), version)) = contract {
+        text += &format!("trained for environment {environment}, version {version}\n");
+    }
     text += &format!("config.json\n{config:#}\ntensors\n");
     let rows = pretrained.tensors.iter().map(|(name, shape)| {
         [format!("  {name}"), format!("{shape:?}"), shape.iter().product::<usize>().to_string()]
