@@ -3,6 +3,7 @@
 mod collect;
 mod common;
 mod config_file;
+mod contract;
 mod devices;
 mod doctor;
 mod eval;
@@ -50,7 +51,7 @@ enum Command {
     Doctor(doctor::Args),
     /// List the devices
     Devices(devices::Args),
-    /// Show what is in a checkpoint or a data set
+    /// Show what is in a checkpoint or a data set, or what an environment promises
     Inspect(inspect::Args),
     /// Bring other people's weights or recordings into this program's formats
     #[command(subcommand)]

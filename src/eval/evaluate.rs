@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::contract::check_policy_contract;
 use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
 use crate::policy::{Images, Observations, Policy, Usage};
@@ -164,7 +165,7 @@ pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Resu
 /// cameras that the policy can do without may be missing.
 ///
 /// # Errors
-/// Names the observation, or the widths of the actions.
+/// Names the observation, the widths of the actions, or the field of the policy's contract, if it has one.
 pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
@@ -191,7 +192,7 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
             spec.name
         )));
     }
-    Ok(())
+    check_policy_contract(spec, policy)
 }
 
 /// The mean of a metric's values with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for

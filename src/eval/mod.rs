@@ -9,6 +9,7 @@ pub mod artifact;
 mod clips;
 #[cfg(feature = "report")]
 pub mod compare;
+mod contract;
 mod evaluate;
 #[cfg(feature = "report")]
 pub mod evidence;
@@ -32,6 +33,7 @@ pub mod verdict;
 pub use clips::clips;
 #[cfg(feature = "report")]
 pub use exec::ExecPlanner;
+pub use contract::check_contract;
 pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
 pub use executor::{Execution, Executor, Latency, Timing};
 pub use general::{recovery_steps, smoothness};

@@ -139,6 +139,11 @@ impl Pretrained {
         self.train_config.as_ref()?["env"].as_str().map(str::to_owned)
     }
 
+    /// The contract of the task it was trained for, as it was saved; none where it was not.
+    pub fn contract(&self) -> Option<&Value> {
+        self.train_config.as_ref()?.get("contract").filter(|contract| !contract.is_null())
+    }
+
     /// What its inputs and actions go through.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! One policy under every disturbance that fits: one table.
 
 use super::actor::Actor;
-
 use super::{Args, described, progress};
 use crate::Result;
 use crate::cli::common::{note, table};
@@ -53,8 +52,8 @@ fn print(policy: &str, panel: &Panel) {
         format!("{} less undisturbed", spaced(first)),
     ]];
     for row in &panel.rows {
-        let value = |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |m| written(&m.estimate));
-        let difference = |metric: &Measured| metric.difference.map(|difference| written(&difference));
+        let value = |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |m| m.estimate.to_string());
+        let difference = |metric: &Measured| metric.difference.map(|difference| difference.to_string());
         let named = row.perturbation.map(|p| (p.axis.name().to_owned(), format!("{} {}", p.level, row.unit)));
         let (name, level) = named.unwrap_or_else(|| ("undisturbed".to_owned(), "-".to_owned()));
         let less = row.metric(first).and_then(difference).unwrap_or_default();
