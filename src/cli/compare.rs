@@ -94,9 +94,12 @@ fn print_rows(artifacts: &[Artifact], rows: &[Summarised]) -> Result<()> {
         run.seed.wrapping_add(run.episodes as u64 - 1)
     );
     let metric = headline(&run.contract.environment)[0];
-    let mut cells = vec![["policy", "every", "success", "Jeffreys", metric, "smoothness"].map(|name| name.replace('_', " "))];
+    let mut cells = vec![
+        ["policy", "every", "success", "Jeffreys", metric, "smoothness"].map(|name| name.replace('_', " ")),
+    ];
     for (artifact, row) in artifacts.iter().zip(rows) {
-        let of = |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |estimate| estimate.to_string());
+        let of =
+            |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |estimate| estimate.to_string());
         let Estimate { low, high, .. } = row.jeffreys;
         cells.push([
             row.policy.clone(),

@@ -2,6 +2,7 @@
 
 mod collect;
 mod common;
+mod compare;
 mod config_file;
 mod contract;
 mod devices;
@@ -45,6 +46,8 @@ enum Command {
     Sample(sample::Args),
     /// Evaluate a policy in closed loop
     Eval(eval::Args),
+    /// Compare finished evaluations, episode by episode
+    Compare(compare::Args),
     /// Compare what a device computes with golden files
     Verify(verify::Args),
     /// Run every kernel on a device against its reference
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Devices(args) => devices::run(args),

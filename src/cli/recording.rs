@@ -132,9 +132,12 @@ fn add_part(
     let (cameras, measured): (Vec<&sim::Feature>, Vec<&sim::Feature>) =
         spec.observations.iter().partition(|feature| feature.is_image());
     record(environment, options, driver, &mut |frame| {
-        let shown = cameras
-            .iter()
-            .map(|camera| (camera.key, Image::of_planes([camera.shape[1], camera.shape[2]], frame.observation.picture(camera.key))));
+        let shown = cameras.iter().map(|camera| {
+            (
+                camera.key,
+                Image::of_planes([camera.shape[1], camera.shape[2]], frame.observation.picture(camera.key)),
+            )
+        });
         let shown: Vec<(&str, Image)> = shown.collect();
         let pictures: Vec<(&str, &Image)> = shown.iter().map(|(key, image)| (*key, image)).collect();
         let success = [f32::from(frame.success)];

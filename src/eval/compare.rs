@@ -114,9 +114,8 @@ impl Summarised {
     pub fn of(artifact: &Artifact) -> Self {
         let solved = artifact.episodes.iter().filter(|episode| episode.succeeded()).count();
         let names = artifact.episodes.first().into_iter().flat_map(|episode| episode.metrics.keys());
-        let metrics = names.filter_map(|name| {
-            Some((name.clone(), estimate_of(name, &artifact.values(name)?)?))
-        });
+        let metrics =
+            names.filter_map(|name| Some((name.clone(), estimate_of(name, &artifact.values(name)?)?)));
         Self {
             policy: artifact.run.policy.name.clone(),
             wilson: wilson(solved, artifact.episodes.len()),

@@ -62,8 +62,7 @@ pub fn evaluate_into(
         training: order.training,
     };
     while writer.done() < run.episodes {
-        let group: Vec<usize> =
-            (writer.done()..(writer.done() + run.batch_size).min(run.episodes)).collect();
+        let group: Vec<usize> = (writer.done()..(writer.done() + run.batch_size).min(run.episodes)).collect();
         let played = trial.play(subject, &group, &mut |step, running| {
             watch(&format!("episodes from {}, step {step}: {running} running", group[0]));
         })?;
@@ -85,7 +84,9 @@ impl Order<'_> {
     /// What a line says of an episode.
     fn record(&self, played: &Played, failure: Option<FailureRecord>) -> EpisodeRecord {
         let Played { episode, log, .. } = played;
-        let metrics = measure(episode.spec.name, episode).into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+        let metrics = measure(episode.spec.name, episode)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!(value)));
         let mut latencies: Vec<f64> = log.chunks.iter().map(|chunk| chunk.latency_ms).collect();
         latencies.sort_by(f64::total_cmp);
         let latency = |share| quantile(&latencies, share);

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 
 use super::planner::{Planned, Planner, Request};
 use crate::policy::Chunking;
-use crate::sim::{Observation, Spec, TaskContract};
+use crate::sim::{Observation, Spec};
 use crate::{Error, Result};
 
 /// The version of the protocol.
@@ -64,7 +64,7 @@ impl ExecPlanner {
     ///
     /// # Errors
     /// If it does not start, or does not answer as the protocol says.
-    pub fn start(command: &str, spec: &'static Spec, contract: &TaskContract) -> Result<Self> {
+    pub fn start(command: &str, spec: &'static Spec) -> Result<Self> {
         let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
         let mut child = Command::new(shell)
             .args([flag, command])
@@ -87,7 +87,7 @@ impl ExecPlanner {
         let mut started =
             Self { command: command.to_owned(), spec, child, input, lines, hello, seen: BTreeMap::new() };
         started.hello =
-            started.ask(&json!({"type": "hello", "protocol": PROTOCOL, "contract": contract}))?;
+            started.ask(&json!({"type": "hello", "protocol": PROTOCOL, "contract": spec.contract()}))?;
         let Hello { chunk_size, n_action_steps } = started.hello;
         if !(1..=LONGEST).contains(&chunk_size) || !(1..=chunk_size).contains(&n_action_steps) {
             return Err(started.wrong(format!(

@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use serde_json::{Map, Value, json};
+
 use super::planner::{Planned, Planner, Request};
 use crate::policy::{Chunking, Continuation};
-use crate::sim::{Observation, Turn};
+use crate::sim::{Axis, Environment, Observation, Turn};
 use crate::{Error, Result};
 
 /// How long a chunk takes, in simulated time.
@@ -35,6 +37,18 @@ pub enum Execution {
     Move(Chunking),
 }
 
+impl Execution {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Move(Chunking::Naive) => "naive",
+            Self::Move(Chunking::Prefix) => "prefix",
+            Self::Move(Chunking::Guided { .. }) => "guided",
+        }
+    }
+}
+
 /// The timing of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
@@ -49,6 +63,50 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Chunks take no time.
+    pub const NONE: Self = Self {
+        latency: Latency::Steps(0),
+        execution: Execution::Move(Chunking::Naive),
+        deadline_ms: None,
+        n_action_steps: None,
+    };
+
+    /// Checks that its numbers mean something.
+    ///
+    /// # Errors
+    /// Names the flag of one that does not.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |flag: &str, value: f64| {
+            Err(Error::input(format!("--{flag} is {value}: use a finite number of milliseconds, 0 or more")))
+        };
+        match (self.latency, self.deadline_ms) {
+            (Latency::Milliseconds(ms), _) if !ms.is_finite() || ms < 0.0 => wrong("latency-ms", ms),
+            (_, Some(ms)) if !ms.is_finite() || ms < 0.0 => wrong("deadline-ms", ms),
+            _ => Ok(()),
+        }
+    }
+
+    /// What differs from chunks that take no time: `delay_steps` or `simulated_latency_ms`, `chunking`, `deadline_ms`.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut json = Map::new();
+        match self.latency {
+            Latency::Steps(0) => {}
+            Latency::Steps(steps) => drop(json.insert("delay_steps".to_owned(), json!(steps))),
+            Latency::Milliseconds(ms) => drop(json.insert("simulated_latency_ms".to_owned(), json!(ms))),
+            Latency::Measured => drop(json.insert("simulated_latency_ms".to_owned(), json!("measured"))),
+        }
+        if self.execution != Self::NONE.execution {
+            json.insert("chunking".to_owned(), json!(self.execution.name()));
+        }
+        if let Execution::Move(Chunking::Guided { max_weight }) = self.execution {
+            json.insert("max_guidance_weight".to_owned(), json!(max_weight));
+        }
+        if let Some(ms) = self.deadline_ms {
+            json.insert("deadline_ms".to_owned(), json!(ms));
+        }
+        json
+    }
+
     /// What a new chunk is made from.
     fn chunking(&self) -> Chunking {
         match self.execution {
@@ -59,14 +117,8 @@ impl Timing {
 }
 
 impl Default for Timing {
-    /// Chunks take no time.
     fn default() -> Self {
-        Self {
-            latency: Latency::Steps(0),
-            execution: Execution::Move(Chunking::Naive),
-            deadline_ms: None,
-            n_action_steps: None,
-        }
+        Self::NONE
     }
 }
 
@@ -138,32 +190,30 @@ impl<P: Planner> Executor<P> {
     ///
     /// # Errors
     /// If the timing means nothing.
-    pub fn new(mut planner: P, timing: Timing, rate: f64) -> Result<Self> {
-        let wrong = |flag: &str, value: f64| {
-            Err(Error::input(format!("--{flag} is {value}: use a finite number of milliseconds, 0 or more")))
-        };
-        match (timing.latency, timing.deadline_ms) {
-            (Latency::Milliseconds(ms), _) if !ms.is_finite() || ms < 0.0 => return wrong("latency-ms", ms),
-            (_, Some(ms)) if !ms.is_finite() || ms < 0.0 => return wrong("deadline-ms", ms),
-            _ => {}
-        }
-        planner.reset()?;
+    pub fn new(planner: P, timing: Timing, rate: f64) -> Result<Self> {
+        timing.check()?;
         Ok(Self { planner, timing, rate, episodes: BTreeMap::new(), seen: Vec::new() })
     }
 
-    /// One action `[dim]` for each turn.
+    /// One action `[dim]` for each turn. Step 0 begins all episodes anew.
     ///
     /// # Errors
-    /// The planner's own.
+    /// The planner's own; they name the step.
     pub fn act(&mut self, turns: &[Turn<'_>]) -> Result<Vec<Vec<f64>>> {
+        // Episodes of a rollout begin together.
+        if turns.first().is_some_and(|turn| turn.step == 0) {
+            self.planner.reset()?;
+            self.episodes.clear();
+        }
         let episodes: Vec<usize> = turns.iter().map(|turn| turn.episode).collect();
         self.seen.resize_with(turns.len(), Observation::default);
         for (turn, seen) in turns.iter().zip(&mut self.seen) {
             turn.environment.observe(seen);
         }
-        self.planner.see(&episodes, &self.seen)?;
+        let step = turns.first().map_or(0, |turn| turn.step);
+        self.planner.see(&episodes, &self.seen).map_err(|e| e.at(format!("step {step}")))?;
         let due: Vec<Request> = episodes.iter().filter_map(|&episode| self.due(episode)).collect();
-        self.make(due)?;
+        self.make(due).map_err(|e| e.at(format!("step {step}")))?;
         Ok(turns.iter().map(|turn| self.next(turn)).collect())
     }
 
@@ -245,6 +295,12 @@ impl<P: Planner> Executor<P> {
             .map(|(episode, running)| (episode, running.log))
             .collect()
     }
+}
+
+/// Decisions a second that an environment takes.
+pub fn rate_of(environment: &dyn Environment) -> f64 {
+    let lost = environment.perturbations().level(Axis::ControlRate);
+    f64::from(environment.spec().fps) * (1.0 - lost)
 }
 
 /// Whole control steps of a time in ms, rounded up; a hair over a step is that step.

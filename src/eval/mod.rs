@@ -22,19 +22,22 @@ pub mod intervals;
 pub mod labels;
 pub mod metrics;
 mod network_planner;
+pub mod panel;
 pub mod planner;
 pub mod significance;
-pub mod panel;
 mod sweep;
 pub mod trial;
 pub mod verdict;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
+pub use contract::check_contract;
+pub use evaluate::{
+    Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_subject, evaluate_timed,
+    evaluate_watched,
+};
 #[cfg(feature = "report")]
 pub use exec::ExecPlanner;
-pub use contract::check_contract;
-pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
 pub use executor::{Execution, Executor, Latency, Timing};
 pub use general::{recovery_steps, smoothness};
 pub use intervals::Estimate;

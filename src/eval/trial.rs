@@ -1,6 +1,6 @@
 //! Episodes under one set of conditions, whoever acts.
 
-use super::executor::{EpisodeLog, Executor, Timing};
+use super::executor::{EpisodeLog, Executor, Timing, rate_of};
 use super::planner::Planner;
 use crate::Result;
 use crate::sim::rollout::Driver;
@@ -58,8 +58,7 @@ impl Trial<'_> {
             Subject::Rule(rule) => self.drive(&mut *rule.driver(), episodes, watch),
             Subject::Driver(driver) => self.drive(*driver, episodes, watch),
             Subject::Planner(planner) => {
-                let rate = f64::from(self.environment.spec().fps);
-                let mut executor = Executor::new(&mut **planner, self.timing, rate)?;
+                let mut executor = Executor::new(&mut **planner, self.timing, rate_of(self.environment))?;
                 let mut played = self.drive(&mut |turns| executor.act(turns), episodes, watch)?;
                 let mut logs = executor.take_logs();
                 for played in &mut played {

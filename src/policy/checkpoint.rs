@@ -11,7 +11,7 @@ use crate::graph::{Param, Params};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
-const MODEL: &str = "model.safetensors";
+pub(super) const MODEL: &str = "model.safetensors";
 const TRAIN_CONFIG: &str = "train_config.json";
 
 /// What a pretrained_model folder is made of.

@@ -29,7 +29,7 @@ mod velocity_mlp;
 
 pub use acting::Noise;
 pub use backbone::{Backbone, BackboneSizes};
-pub use builtin::{BUILT_IN, resolve_policy};
+pub use builtin::{BUILT_IN, resolve_policy, weights_sha256};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,

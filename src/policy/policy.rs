@@ -193,6 +193,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Guidance, where it is not plain sampling.
+    pub fn guidance(&self) -> Option<&Guidance> {
+        self.guidance.as_ref()
+    }
+
     /// Sets guidance; none unless set. A scale of 1 samples as without, bit for bit, and costs as much.
     ///
     /// # Errors
@@ -202,6 +207,14 @@ impl Policy {
             guidance.check(&self.config)?;
         }
         self.guidance = guidance.filter(|guidance| guidance.scale != 1.0);
+        Ok(())
+    }
+
+    /// STUB
+    ///
+    /// # Errors
+    /// none
+    pub fn check_chunking(&self, _: super::Chunking) -> Result<()> {
         Ok(())
     }
 

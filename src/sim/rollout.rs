@@ -98,38 +98,41 @@ pub fn rollout(
         })
         .collect();
     for step in 0..horizon {
-        let mut waiting: Vec<_> = running.iter_mut().filter(|(_, episode)| !episode.terminated).collect();
+        let waiting: Vec<_> = running.iter_mut().filter(|(_, episode)| !episode.terminated).collect();
         if waiting.is_empty() {
             break;
         }
-        let turns: Vec<Turn<'_>> = waiting
-            .iter()
+        let turns: Vec<Turn<'_>> = (waiting.iter())
+            .filter(|(environment, _)| environment.takes_decision())
             .map(|(environment, episode)| Turn {
                 episode: episode.index,
                 step,
                 environment: environment.as_ref(),
             })
             .collect();
-        let actions = driver(&turns)?;
-        if actions.len() != turns.len() {
+        let decided = if turns.is_empty() { Vec::new() } else { driver(&turns)? };
+        if decided.len() != turns.len() {
             return Err(Error::failure(format!(
                 "a policy gave {} actions for {}",
-                actions.len(),
+                decided.len(),
                 turns.len()
             )));
         }
-        for ((environment, episode), action) in waiting.iter_mut().zip(actions) {
+        let mut decided = decided.into_iter();
+        for (environment, episode) in waiting {
             let index = episode.index;
+            let carried_on = || episode.actions.last().cloned();
+            let action = if environment.takes_decision() { decided.next() } else { carried_on() };
             episode
-                .advance(environment.as_mut(), action)
+                .advance(environment.as_mut(), action.unwrap_or_default())
                 .map_err(|e| e.at(format_args!("episode {index}, step {step}")))?;
         }
     }
     Ok(running.into_iter().map(|(_, episode)| episode).collect())
 }
 
-/// Plays an episode again: decided actions, each `[dim]`, from the reset by `seed`. `look` is shown the environment before each action, with the number of
-/// steps taken, and once after the last.
+/// Plays an episode again: decided actions, each `[dim]`, from the reset by `seed`. `look` is shown the environment before
+/// each action, with the number of steps taken, and once after the last.
 ///
 /// # Errors
 /// If the environment refuses a recorded action; those of `look`.

@@ -13,7 +13,7 @@ use crate::sim::{Environment, Perturbations};
 /// # Errors
 /// As [`crate::eval::evaluate`].
 pub fn run(args: &Args, environment: &dyn Environment, options: Options, actor: &mut Actor) -> Result<()> {
-    let setting = actor.settings(args)[0];
+    let setting = actor.settings(args)?[0];
     let device = actor.policy().map(|policy| policy.device().to_string());
     let seed = args.perturbing.seed(args.noise_seed);
     let panel = Panel::of(environment, options, seed, &mut |disturbed, name| {

@@ -1,5 +1,6 @@
 //! The folder: written group by group, taken up where it stopped, read with every doubt.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub struct Artifact {
     /// Every episode, in order.
     pub episodes: Vec<EpisodeRecord>,
     /// Labels that a person corrected, by episode.
-    pub corrected: std::collections::BTreeMap<usize, Label>,
+    pub corrected: BTreeMap<usize, Label>,
 }
 
 impl Artifact {
@@ -53,6 +54,17 @@ impl Artifact {
         Some(self.corrected.get(&episode.episode).copied().unwrap_or(found))
     }
 
+    /// How often each failure label stands, the most frequent first.
+    pub fn failures(&self) -> Vec<(Label, usize)> {
+        let mut counts: BTreeMap<Label, usize> = BTreeMap::new();
+        for label in self.episodes.iter().filter_map(|episode| self.label(episode)) {
+            *counts.entry(label).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        counts
+    }
+
     /// A metric of every episode, in their order; none if an episode lacks it.
     pub fn values(&self, metric: &str) -> Option<Vec<f64>> {
         self.episodes.iter().map(|episode| episode.metric(metric)).collect()
@@ -62,7 +74,10 @@ impl Artifact {
 fn read_run(folder: &Path) -> Result<RunRecord> {
     let path = folder.join(files::RUN);
     let text = fs::read_to_string(&path).map_err(|e| {
-        Error::input(format!("{}: cannot be read: {e}; give a folder that `flowgpu eval --output-dir` wrote", path.display()))
+        Error::input(format!(
+            "{}: cannot be read: {e}; give a folder that `flowgpu eval --output-dir` wrote",
+            path.display()
+        ))
     })?;
     let value: Value = parse(&text).map_err(|e| e.at(path.display()))?;
     match value["schema"].as_u64() {
@@ -97,7 +112,10 @@ fn read_episodes(folder: &Path) -> Result<Vec<EpisodeRecord>> {
         let record: EpisodeRecord = parse(line).map_err(|e| e.at(place()))?;
         if record.episode != i {
             let found = record.episode;
-            return Err(Error::input(format!("{}: is episode {found}, not {i}: episodes are missing", place())));
+            return Err(Error::input(format!(
+                "{}: is episode {found}, not {i}: episodes are missing",
+                place()
+            )));
         }
         episodes.push(record);
     }
@@ -136,7 +154,8 @@ impl ArtifactWriter {
                 )));
             }
             episodes = whole_lines(&folder.join(files::EPISODES), |record: &EpisodeRecord| record.episode)?;
-            decisions = whole_lines(&folder.join(files::DECISIONS), |decisions: &Decisions| decisions.episode)?;
+            decisions =
+                whole_lines(&folder.join(files::DECISIONS), |decisions: &Decisions| decisions.episode)?;
             let whole = episodes.len().min(decisions.len()) / run.batch_size * run.batch_size;
             episodes.truncate(whole);
             decisions.truncate(whole);
@@ -186,7 +205,8 @@ impl ArtifactWriter {
     /// If the disk refuses.
     pub fn add(&mut self, group: Vec<EpisodeRecord>, decisions: Vec<Decisions>) -> Result<()> {
         let texts = [text_of(&group)?, text_of(&decisions)?];
-        for ((lines, text), name) in self.lines.iter_mut().zip(texts).zip([files::EPISODES, files::DECISIONS]) {
+        for ((lines, text), name) in self.lines.iter_mut().zip(texts).zip([files::EPISODES, files::DECISIONS])
+        {
             let written = lines.write_all(text.as_bytes()).and_then(|()| lines.sync_data());
             written.map_err(|e| refused(&self.folder.join(name), &e))?;
         }

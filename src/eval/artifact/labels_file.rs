@@ -23,9 +23,7 @@ pub fn read_labels(folder: &Path, episodes: usize) -> Result<BTreeMap<usize, Lab
     let labels: BTreeMap<usize, Label> = serde_json::from_str(&text)
         .map_err(|e| Error::input(format!("{}: is no list of labels: {e}", path.display())))?;
     match labels.keys().find(|&&episode| episode >= episodes) {
-        Some(episode) => {
-            Err(Error::input(format!("{}: there is no episode {episode}", path.display())))
-        }
+        Some(episode) => Err(Error::input(format!("{}: there is no episode {episode}", path.display()))),
         None => Ok(labels),
     }
 }

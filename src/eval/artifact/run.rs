@@ -96,8 +96,12 @@ impl RunRecord {
     /// Fields in which two evaluations differ that must be alike to be compared: task and episodes.
     /// Conditions may differ: what a disturbance does is a comparison as well.
     pub fn incomparable(&self, other: &Self) -> Vec<String> {
-        let mut fields: Vec<String> =
-            self.contract.differences(&other.contract).iter().map(|field| format!("contract.{field}")).collect();
+        let mut fields: Vec<String> = self
+            .contract
+            .differences(&other.contract)
+            .iter()
+            .map(|field| format!("contract.{field}"))
+            .collect();
         let unequal = [
             ("seed", self.seed != other.seed),
             ("episodes", self.episodes != other.episodes),

@@ -85,6 +85,8 @@ pub fn write_trace(
     for (record, decisions) in episodes.iter().zip(decisions) {
         let begins = format!("episode {} from seed {}", record.episode, record.seed);
         writer.write_text(topics.log, start, &begins)?;
+        // Chunks come and go by decisions, of which there may be fewer than steps.
+        let mut decision = 0;
         play_again(environment, record.seed, &decisions.actions, &mut |environment, step| {
             let now = start + step as f64 * period;
             let at = [record.episode as f64, step as f64, environment.distance(), record.seed as f64];
@@ -98,9 +100,12 @@ pub fn write_trace(
             for (key, size, channel) in &topics.pictures {
                 writer.write_picture(*channel, now, &Image::of_planes(*size, seen.picture(key)))?;
             }
-            for chunk in decisions.chunks.iter().filter(|chunk| chunk.arrived == step) {
-                let rows = chunk.actions.len() / spec.low.len();
-                writer.write_chunk(topics.chunk, now, rows, &chunk.actions)?;
+            if environment.takes_decision() {
+                for chunk in decisions.chunks.iter().filter(|chunk| chunk.arrived == decision) {
+                    let rows = chunk.actions.len() / spec.low.len();
+                    writer.write_chunk(topics.chunk, now, rows, &chunk.actions)?;
+                }
+                decision += 1;
             }
             if let (Some(decided), Some(executed)) =
                 (decisions.actions.get(step), decisions.executed.get(step))

@@ -63,11 +63,7 @@ impl Diagnosis<'_> {
     ///
     /// # Errors
     /// As [`Trial::play`].
-    pub fn of(
-        &self,
-        subject: &mut Subject<'_>,
-        played: &[Played],
-    ) -> Result<BTreeMap<usize, FailureRecord>> {
+    pub fn of(&self, subject: &mut Subject<'_>, played: &[Played]) -> Result<BTreeMap<usize, FailureRecord>> {
         let failed: Vec<&Played> = played.iter().filter(|played| !played.episode.success).collect();
         let episodes: Vec<usize> = failed.iter().map(|played| played.episode.index).collect();
         if episodes.is_empty() {
@@ -179,7 +175,8 @@ impl Diagnosis<'_> {
         play_again(self.trial.environment, seed, &played.episode.actions, &mut |environment, _| {
             environment.observe(&mut seen);
             let range = low.iter().zip(high);
-            let inside = seen.vector(key).iter().zip(range).all(|(v, (low, high))| (*low..=*high).contains(v));
+            let inside =
+                seen.vector(key).iter().zip(range).all(|(v, (low, high))| (*low..=*high).contains(v));
             outside += usize::from(!inside);
             steps += 1;
             Ok(())
