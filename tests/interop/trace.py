@@ -5,8 +5,8 @@
 
 Prints every topic with its schema, count, first and last message as Foxglove's Python library decodes them, and the
 metadata. Then rerun, if it is installed, loads the file: every topic has to become an entity with as many rows, every
-component a number that a selector (what its plots ask with) finds, equal to the other library's bit by bit, every
-picture an image, every line a text. Ends with a status of 1 if something disagrees.
+component a number that a selector (what its plots ask with) finds, equal to the other library's, every picture an
+image, every line a text. Ends with a status of 1 if something disagrees.
 """
 
 import argparse
@@ -81,7 +81,8 @@ def read(path: str) -> tuple[dict[str, Topic], list[str]]:
 
 
 def bits(values) -> list[bytes]:
-    return [struct.pack("<d", value) for value in values]
+    """Doubles as bytes, so that NaN equals NaN. Adding 0 drops the sign of -0, as rerun does."""
+    return [struct.pack("<d", value + 0.0) for value in values]
 
 
 def flat(column) -> list:
@@ -99,7 +100,7 @@ def rerun_loads(path: str, topics: dict[str, Topic]) -> list[str]:
             rows[chunk.entity_path].append(chunk)
     wrong = []
     for name, topic in sorted(topics.items()):
-        # An entity's path escapes what is no letter, digit, hyphen, underscore or dot.
+        # An entity's path has backslashes before what is no letter, digit, hyphen, underscore or dot.
         chunks = rows.pop(next((path for path in rows if path.replace("\\", "") == name), name), [])
         if sum(chunk.num_rows for chunk in chunks) != len(topic.times):
             wrong.append(f"rerun: {name} has {sum(chunk.num_rows for chunk in chunks)} rows")
