@@ -250,7 +250,7 @@ fn components_of_any_name_are_told_apart() {
     for (field, name, value) in [
         ("value", "θ", 1.0),
         ("value_2", "", 2.0),
-        ("_2nd_joint_rad", "2nd joint (rad)", 3.0),
+        ("value_2nd_joint_rad", "2nd joint (rad)", 3.0),
         ("x_px", "x px", 4.0),
         ("x_px_2", "x (px)", 5.0),
     ] {

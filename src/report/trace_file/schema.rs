@@ -133,14 +133,15 @@ fn descriptor(name: &str, fields: &[Field]) -> Message {
 }
 
 /// Names of fields for names of components, in their order: `x (px)` becomes `x_px`, what begins with a digit gets
-/// an underscore in front, what has no letter of ASCII becomes `value`, and a name that is taken gets a number.
-/// JSON's spelling of a field drops underscores, so names that differ in them alone count as the same.
+/// `value_` in front (rerun's selectors take no underscore there), what has no letter of ASCII becomes `value`, and
+/// a name that is taken gets a number. JSON's spelling of a field drops underscores, so names that differ in them
+/// alone count as the same.
 pub(super) fn field_names(components: &[&str]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut named = |component: &&str| {
         let name = match words(component).collect::<Vec<_>>().join("_") {
             name if name.is_empty() => "value".to_owned(),
-            name if name.starts_with(|c: char| c.is_ascii_digit()) => format!("_{name}"),
+            name if name.starts_with(|c: char| c.is_ascii_digit()) => format!("value_{name}"),
             name => name,
         };
         let mut number = 1;
@@ -199,7 +200,7 @@ mod tests {
         let names = field_names(&["x (px)", "x px", "xPx", "2nd joint", "θ", "", "gripper", "value"]);
         assert_eq!(
             names,
-            ["x_px", "x_px_2", "xPx_3", "_2nd_joint", "value", "value_2", "gripper", "value_3"]
+            ["x_px", "x_px_2", "xPx_3", "value_2nd_joint", "value", "value_2", "gripper", "value_3"]
         );
     }
 
