@@ -36,6 +36,8 @@ pub enum Stream {
     Exploration = 13,
     /// How training pictures are cropped and recoloured; the sample's high byte is the camera.
     Augmentation = 14,
+    /// How many of a training chunk's first actions are given.
+    Prefix = 15,
 }
 
 const M0: u32 = 0xD251_1F53;

@@ -86,6 +86,11 @@ impl FlowConfig {
             NoiseAt::One => 1.0,
         }
     }
+
+    /// The time at which x is the action.
+    pub fn action_time(&self) -> f64 {
+        1.0 - self.noise_time()
+    }
 }
 
 /// Normal numbers that differ with `seed`, for tests.

@@ -33,7 +33,7 @@ pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
-pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
+pub use family::{Family, InitialValues, Layout, PatchDecoderConfig, VelocityMlpConfig};
 pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};
 pub use images::{Images, Pixels};
