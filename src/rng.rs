@@ -38,6 +38,8 @@ pub enum Stream {
     Augmentation = 14,
     /// What disturbs an evaluation's episodes; see `sim::perturb`.
     Perturbation = 15,
+    /// How many of a training chunk's first actions are given.
+    Prefix = 16,
 }
 
 const M0: u32 = 0xD251_1F53;

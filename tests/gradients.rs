@@ -595,7 +595,7 @@ fn policy(name: &str, json: &serde_json::Value, t_per_slot: bool) -> Problem {
         }
         let mut is_pad = [false; ROWS];
         is_pad[ROWS - 1] = true;
-        let weights = loss_weights(&config, &is_pad);
+        let weights = loss_weights(&config, &is_pad, &[]);
         let times = if t_per_slot { ROWS } else { BATCH };
         let times: Vec<f32> = (0..times).map(|i| (i as f32 + 0.5) / times as f32).collect();
         let dims = config.network_action_dim();
@@ -683,6 +683,11 @@ fn policies() -> Vec<Problem> {
             "policy in two passes",
             &with(&seeing, json!({"objective": "mip", "action_pos_embed": true})),
             false,
+        ),
+        policy(
+            "policy whose actions look at patches",
+            &with(&seeing, json!({"encoder_layers": 0, "action_pos_embed": true})),
+            true,
         ),
         policy("policy that watches", &watching, false),
         policy(

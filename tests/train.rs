@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use flowgpu::data::Dataset;
+use flowgpu::flow::interpolate;
+use flowgpu::policy::{Config, Normalizer, presets::preset};
+use flowgpu::train::TrainConfig;
+use flowgpu::train::data::{TrainingData, statistics};
+
 /// A network that trains in a moment.
 const TINY: &[&str] = &[
     "--set",
@@ -203,6 +209,66 @@ fn two_halves_of_a_batch_train_as_the_batch_does() {
 }
 
 #[test]
+fn given_actions_are_clean_and_are_not_taught() {
+    let dataset = Dataset::open(&DATA.1).expect("opens");
+    let config = Config { rtc_training_max_delay: 4, ..preset("pursuit").expect("known") };
+    let normalizer = Normalizer::new(&config, &statistics(&dataset).expect("finite")).expect("complete");
+    let settings = TrainConfig { batch_size: 16, ..TrainConfig::default() };
+    let data = TrainingData::new(dataset, &config, normalizer, &settings).expect("fits");
+    let batch = data.batch(3).expect("made");
+    let (slots, size) = (config.chunk_size, config.noise_len());
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let (mut lengths, mut taught) = ([false; 5], 0);
+    for sample in 0..16 {
+        let times = &batch.times[sample * slots..][..slots];
+        let given = times.iter().take_while(|&&t| t == 1.0).count();
+        lengths[given] = true;
+        assert!(times[given..].iter().all(|t| *t == times[slots - 1] && *t < 1.0), "{times:?}");
+        let [noise, actions] = [&batch.noise, &batch.actions].map(|all| wide(&all[sample * size..][..size]));
+        let each: Vec<f64> = wide(times).iter().flat_map(|&t| [t, t]).collect();
+        let x = interpolate(&noise, &actions, &each).expect("fits");
+        assert_eq!(x[..2 * given], actions[..2 * given]);
+        let weights = &batch.weights[sample * slots..][..slots];
+        assert!(weights[..given].iter().all(|&weight| weight == 0.0), "{weights:?}");
+        taught += weights.iter().filter(|&&weight| weight > 0.0).count();
+    }
+    assert_eq!(lengths, [true; 5], "16 samples draw every length from 0 to 4");
+    let sum: f32 = batch.weights.iter().sum();
+    assert!(taught < 16 * slots && (sum * 2.0 - 1.0).abs() < 1e-6, "{taught} actions of two numbers: {sum}");
+    let half = batch.part(1, 2);
+    assert_eq!(half.times, &batch.times[8 * slots..]);
+    let held_out = data.validation(4, 1).next().expect("one").expect("made");
+    assert!(held_out.times.chunks(slots).all(|times| times.iter().all(|t| *t == times[0] && *t < 1.0)));
+    assert_eq!(held_out.times.len(), 4 * slots);
+}
+
+#[test]
+fn a_run_with_given_actions_resumes_to_the_same_bytes_and_starts_from_one_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [plain, whole, halved, tuned] =
+        ["plain", "whole", "halved", "tuned"].map(|name| folder.path().join(name));
+    let how = ["--steps", "14", "--eval-freq", "7", "--grad-accum-steps", "2"];
+    let given = ["--set", "rtc_training_max_delay=4"];
+    finished(train(&plain, &how));
+    finished(train(&whole, &[&how[..], &given].concat()));
+    finished(train(&halved, &[&how[..], &given, &["--steps", "7"]].concat()));
+    let output = resume(&halved, &["--steps", "14"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(weights(&whole) == weights(&halved), "other bytes than the run left alone");
+    assert!(weights(&whole) != weights(&plain), "the key does something");
+    let from = ["--policy", text(&plain), "--steps", "7"];
+    let mut command = binary();
+    command.args(["train", "--device", "cpu", "--dataset-root", text(&DATA.1), "--batch-size", "8"]);
+    finished({
+        command.args(from).args(given).args(["--output-dir", text(&tuned)]);
+        command
+    });
+    let saved = std::fs::read_to_string(tuned.join("checkpoints/last/pretrained_model/config.json"));
+    let saved: serde_json::Value = serde_json::from_str(&saved.expect("reads")).expect("JSON");
+    assert_eq!(saved["rtc_training_max_delay"], 4);
+}
+
+#[test]
 fn training_with_no_flag_records_its_data_and_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = binary();
@@ -329,6 +395,10 @@ fn misuse_is_one_clear_sentence() {
         (
             vec!["--dataset-root", data, "--output-dir", new, "--set", "chunksize=4"],
             "unknown key `chunksize`",
+        ),
+        (
+            vec!["--dataset-root", data, "--output-dir", new, "--set", "rtc_training_max_delay=8"],
+            "`rtc_training_max_delay` is 8: use less than `chunk_size`",
         ),
         (vec!["--dataset-root", data, "--output-dir", new, "--set", "chunk_size"], "write it as KEY=VALUE"),
         (vec!["--dataset-root", data, "--output-dir", new, "--policy-type", "act"], "--policy-type is act"),

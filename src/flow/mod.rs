@@ -54,6 +54,7 @@ mod adaptive;
 mod config;
 mod guidance;
 mod path;
+mod realtime;
 mod reflow;
 mod sample;
 mod sizes;
@@ -64,6 +65,7 @@ pub use adaptive::{Adaptive, dopri5};
 pub use config::{FlowConfig, MAX_STEPS, NoiseAt, Tolerances};
 pub use guidance::{guide, sample_guided};
 pub use path::{Velocity, interpolate, loss, target_velocity, velocity_loss};
+pub use realtime::{Goal, guidance_weight, soft_mask};
 pub use reflow::{Pairs, distillation_loss, rectified_loss, rectified_pairs, straightness};
 pub use sample::{Sample, sample};
 pub use sizes::{Sizes, bias_count, output_size, param_count, weight_count};
@@ -85,6 +87,11 @@ impl FlowConfig {
             NoiseAt::Zero => 0.0,
             NoiseAt::One => 1.0,
         }
+    }
+
+    /// The time at which x is the action.
+    pub fn action_time(&self) -> f64 {
+        1.0 - self.noise_time()
     }
 }
 

@@ -92,7 +92,8 @@ pub(super) fn row_length(x: &[f64], batch: usize) -> Result<usize> {
     Ok(x.len() / batch)
 }
 
-fn same_length(a: &[f64], b: &[f64]) -> Result<()> {
+/// Checks that two slices are as long as each other.
+pub(super) fn same_length(a: &[f64], b: &[f64]) -> Result<()> {
     if a.len() != b.len() {
         let (a, b) = (a.len(), b.len());
         return Err(Error::input(format!("lengths {a} and {b} do not fit: pass two of the same shape")));

@@ -23,7 +23,8 @@ impl Graph {
     }
 
     /// Appends the backward pass of everything that led to `value`, whose own gradient is `upstream`.
-    /// Parameter gradients end up in [`Set::Gradients`], zeros where nothing leads from a parameter to `value`.
+    /// Parameter gradients end up in [`Set::Gradients`], zeros where nothing leads from a parameter to `value`; a graph
+    /// whose parameters are frozen has none.
     ///
     /// # Panics
     /// If the graph was not built for training, the shapes differ, or this was done before: ops that two losses
@@ -39,6 +40,9 @@ impl Graph {
             if let Some(&upstream) = self.gradients.get(&op.output()) {
                 op.backward(self, upstream);
             }
+        }
+        if self.frozen {
+            return;
         }
         let learning = self.params.iter().filter(|(id, _)| self.params.rate(*id) > 0.0);
         let all: Vec<_> = learning.map(|(id, param)| (id, param.len)).collect();
@@ -109,7 +113,7 @@ impl Graph {
         run: Range<usize>,
         write: impl FnOnce(&mut Graph, Value),
     ) {
-        if self.params.rate(id) == 0.0 {
+        if self.frozen || self.params.rate(id) == 0.0 {
             return;
         }
         let target = self.in_set(Set::Gradients, id);

@@ -70,6 +70,8 @@ pub struct Training {
 pub struct Graph {
     params: Arc<Params>,
     training: Option<Training>,
+    /// Whether parameters stay as they are: a backward pass then ends at inputs alone.
+    frozen: bool,
     values: Vec<Info>,
     launches: Vec<Launch>,
     backward: Vec<Box<dyn Backward>>,
@@ -88,6 +90,7 @@ impl Graph {
         Self {
             params,
             training,
+            frozen: false,
             values: Vec::new(),
             launches: Vec::new(),
             backward: Vec::new(),
@@ -100,6 +103,12 @@ impl Graph {
         }
     }
 
+    /// An empty graph whose parameters stay as they are: its backward pass makes gradients of inputs that ask for one
+    /// ([`Self::want_gradient`]), and none of parameters, so that a bank needs nothing but weights. Nothing is dropped out.
+    pub fn frozen(params: Arc<Params>) -> Self {
+        Self { frozen: true, ..Self::new(params, Some(Training { dropout: 0.0 })) }
+    }
+
     /// The parameters.
     pub fn params(&self) -> &Arc<Params> {
         &self.params
@@ -108,6 +117,16 @@ impl Graph {
     /// Whether a backward pass will follow.
     pub fn training(&self) -> Option<Training> {
         self.training
+    }
+
+    /// Whether parameters learn from the backward pass.
+    pub fn learns(&self) -> bool {
+        self.training.is_some() && !self.frozen
+    }
+
+    /// The backward pass will make an input's gradient. Comes before the input is used.
+    pub fn want_gradient(&mut self, input: Value) {
+        self.values[input.0].needs_grad = true;
     }
 
     /// A value that the host writes before each run, by name; asked for again, the same one.
@@ -156,7 +175,7 @@ impl Graph {
         }
         let param = self.params.get(id).clone();
         let home = Home::Shard { set, shard: param.shard, offset: param.offset };
-        let learns = self.params.rate(id) > 0.0;
+        let learns = self.params.rate(id) > 0.0 && !self.frozen;
         let value = self.add(&param.shape, param.dtype, home, set == Set::Weights && learns);
         self.param_values.insert((set, id), value);
         value

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::observations::{FrameSizes, Kept};
-use super::{ActionQueue, Observations, Policy};
+use super::{ActionQueue, Chunking, Observations, Policy};
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
@@ -59,7 +59,7 @@ impl Policy {
     /// # Errors
     /// As [`Self::predict_chunk`]; errors name the episode.
     pub fn select_action(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<Vec<f32>> {
-        self.see(episodes, seen)?;
+        self.see(episodes, &seen)?;
         let mut actions: Vec<_> = episodes.iter().map(|episode| self.pop(episode)).collect();
         let due = episodes.iter().zip(&actions).filter(|(_, action)| action.is_none());
         self.refill(&due.map(|(episode, _)| *episode).collect::<Vec<_>>())?;
@@ -76,21 +76,22 @@ impl Policy {
         self.episodes.get_mut(episode)?.queue.pop()
     }
 
-    /// Keeps what episodes see.
+    /// Keeps what each of some episodes sees now, one time step each. An episode that is not known yet begins.
+    /// [`Self::select_action`] does this itself; it is for those who [`Self::plan`].
     ///
     /// # Errors
-    /// If it does not fit.
-    pub fn see(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<()> {
+    /// If an observation has another size than it should, or than before; errors name the episode.
+    pub fn see(&mut self, episodes: &[usize], seen: &Observations<'_>) -> Result<()> {
         seen.check(&self.config, episodes.len(), 1)?;
-        let sizes = FrameSizes::of(&seen, episodes.len());
+        let sizes = FrameSizes::of(seen, episodes.len());
         for (i, &episode) in episodes.iter().enumerate() {
-            self.see_one(episode, &seen.part(i..i + 1, &sizes))?;
+            self.remember(episode, &seen.part(i..i + 1, &sizes))?;
         }
         Ok(())
     }
 
     /// Keeps what an episode sees.
-    fn see_one(&mut self, episode: usize, step: &Observations<'_>) -> Result<()> {
+    fn remember(&mut self, episode: usize, step: &Observations<'_>) -> Result<()> {
         match self.episodes.get_mut(&episode) {
             Some(known) => {
                 let sizes = FrameSizes::of(step, 1);
@@ -111,12 +112,9 @@ impl Policy {
         Ok(())
     }
 
-    /// Makes a new chunk for each of these episodes, in one batch.
+    /// Fills the queues of these episodes with new chunks, made in one batch.
     fn refill(&mut self, due: &[usize]) -> Result<()> {
-        if due.is_empty() {
-            return Ok(());
-        }
-        let chunk = self.plan(due, &[], crate::policy::Chunking::Naive)?;
+        let chunk = self.plan(due, &vec![None; due.len()], Chunking::Naive)?;
         let size = self.config.chunk_size * self.config.action().1;
         for (number, actions) in due.iter().zip(chunk.actions.chunks(size)) {
             if let Some(episode) = self.episodes.get_mut(number) {
@@ -126,35 +124,33 @@ impl Policy {
         Ok(())
     }
 
-    /// New chunks.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn plan(
-        &mut self,
-        due: &[usize],
-        _: &[Option<crate::policy::Continuation>],
-        _: crate::policy::Chunking,
-    ) -> Result<crate::policy::Chunk> {
+    /// What new chunks of these episodes start from: what they saw last, and their noise [B, H, N]. Nothing for none.
+    pub(super) fn starts(&self, episodes: &[usize]) -> Result<Option<(Kept, Vec<f32>)>> {
         let size = self.config.noise_len();
-        let mut seen: Option<Kept> = None;
-        let mut noise = Vec::with_capacity(due.len() * size);
-        for (&number, episode) in due.iter().filter_map(|number| self.episodes.get_key_value(number)) {
-            match &mut seen {
-                Some(seen) => seen.append(&episode.seen.observations())?,
-                None => seen = Some(episode.seen.clone()),
+        let mut all: Option<Kept> = None;
+        let mut noise = Vec::with_capacity(episodes.len() * size);
+        for &number in episodes {
+            let Some(episode) = self.episodes.get(&number) else {
+                return Err(Error::input(format!(
+                    "episode {number} has seen nothing yet: show it an observation first"
+                )));
+            };
+            match &mut all {
+                Some(all) => all.append(&episode.seen.observations())?,
+                None => all = Some(episode.seen.clone()),
             }
             noise.extend(self.noise.draw(number, episode.chunks, size));
         }
-        let Some(seen) = seen else { return Err(Error::failure("nobody to plan for")) };
-        let normalized = self.integrate(&seen.observations(), &noise, false)?.pop().unwrap_or_default();
-        let chunk = self.finish(normalized, |i| format!("episode {}", due[i]))?;
-        for number in due {
+        Ok(all.map(|all| (all, noise)))
+    }
+
+    /// Counts a chunk of each of these episodes.
+    pub(super) fn count_chunks(&mut self, episodes: &[usize]) {
+        for number in episodes {
             if let Some(episode) = self.episodes.get_mut(number) {
                 episode.chunks += 1;
             }
         }
-        Ok(chunk)
     }
 }
 

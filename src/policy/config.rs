@@ -158,6 +158,9 @@ pub struct Config {
     pub observation_dropout: f32,
     /// What stands for no observation.
     pub unconditional: Unconditional,
+    /// Actions at a training chunk's start that may be given, at most: each sample draws how many, from none to this. What
+    /// a policy needs for [`super::Chunking::Prefix`]; 0 trains plainly.
+    pub rtc_training_max_delay: usize,
     /// The flow's conventions.
     pub flow: FlowConfig,
     /// The network.
@@ -193,6 +196,7 @@ impl Config {
             unconditional: fields
                 .optional("unconditional")?
                 .map_or(Ok(Unconditional::Zeros), Unconditional::from_json)?,
+            rtc_training_max_delay: fields.or("rtc_training_max_delay", 0)?,
             flow: (fields.optional("flow")?)
                 .map_or(Ok(defaults.flow), |value| FlowConfig::from_json(value, &defaults.flow))?,
             family: Family::take(&family, &mut fields)?,
@@ -227,6 +231,9 @@ impl Config {
         if self.observation_dropout > 0.0 || self.unconditional != Unconditional::Zeros {
             json["observation_dropout"] = json!(decimal(self.observation_dropout));
             json["unconditional"] = self.unconditional.to_json();
+        }
+        if self.rtc_training_max_delay > 0 {
+            json["rtc_training_max_delay"] = json!(self.rtc_training_max_delay);
         }
         if let Value::Object(map) = &mut json {
             map.extend(self.family.to_json());
@@ -302,6 +309,27 @@ impl Config {
         entry.map_or(Normalization::Identity, |(_, mode)| *mode)
     }
 
+    /// Checks that a chunk can be trained with its first actions given.
+    fn check_prefix(&self) -> Result<()> {
+        let delay = self.rtc_training_max_delay;
+        let why = match &self.family {
+            _ if delay == 0 => return Ok(()),
+            _ if self.objective != Objective::Flow => {
+                "only the objective flow has a time at which an action is clean".to_owned()
+            }
+            Family::VelocityMlp(_) => {
+                "a velocity_mlp has one flow time for a whole chunk, not one for each action: remove the key, or use a \
+                 patch_decoder or a flowmatching policy"
+                    .to_owned()
+            }
+            _ if delay >= self.chunk_size => {
+                format!("use less than `chunk_size`, which is {}", self.chunk_size)
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::input(format!("config.json: `rtc_training_max_delay` is {delay}: {why}")))
+    }
+
     fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::input(format!("config.json: {what}")));
         let positive = |key: &str, value: usize| match value {
@@ -335,6 +363,7 @@ impl Config {
                 "`observation_dropout` is {share}: use a share from 0 up to, not including, 1"
             ));
         }
+        self.check_prefix()?;
         self.unconditional.check(self)?;
         self.family.check(self)
     }
@@ -373,7 +402,9 @@ mod tests {
 
     #[test]
     fn a_configuration_survives_saving() {
-        let config = preset("pursuit").expect("known");
+        let mut config = preset("pursuit").expect("known");
+        assert_eq!(Config::parse(&config.to_json().to_string()).expect("parses"), config);
+        config.rtc_training_max_delay = 4;
         assert_eq!(Config::parse(&config.to_json().to_string()).expect("parses"), config);
     }
 
@@ -389,6 +420,9 @@ mod tests {
             ("dropout", json!(1.0), "`dropout` is 1"),
             ("patch_size", json!(15), "no multiple of `patch_size` 15"),
             ("decoder_heads", json!(3), "no multiple of `decoder_heads` 3"),
+            ("rtc_training_max_delay", json!(8), "less than `chunk_size`, which is 8"),
+            ("rtc_training_max_delay", json!(-1), "`rtc_training_max_delay` is -1"),
+            ("initial_values", json!("zeros"), "`initial_values` is \"zeros\""),
             ("flow", json!({"solver": "leapfrog"}), "unknown solver `leapfrog`"),
             ("flow", json!({"noise": 1}), "unknown key `noise`"),
         ] {
@@ -398,6 +432,33 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(error.exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn given_prefixes_are_refused_where_they_mean_nothing() {
+        let refused = |name: &str, objective: &str| {
+            let mut json = preset(name).expect("known").to_json();
+            (json["rtc_training_max_delay"], json["objective"]) = (json!(2), json!(objective));
+            json["chunk_size"] = json!(8);
+            Config::parse(&json.to_string()).expect_err("refused").to_string()
+        };
+        assert!(refused("pendulum", "flow").contains("one flow time for a whole chunk"));
+        assert!(refused("pursuit", "mip").contains("only the objective flow"));
+    }
+
+    #[test]
+    fn first_values_follow_slot_embedding_unless_named() {
+        let with = |keys: &[(&str, Value)]| {
+            let mut json = preset("pursuit").expect("known").to_json();
+            keys.iter().for_each(|(key, value)| json[*key] = value.clone());
+            Config::parse(&json.to_string()).expect("valid").to_json()
+        };
+        let off = ("action_pos_embed", json!(false));
+        assert_eq!(with(&[]).get("initial_values"), None);
+        assert_eq!(with(std::slice::from_ref(&off)).get("initial_values"), None);
+        assert_eq!(with(&[off.clone(), ("initial_values", json!("pytorch"))]).get("initial_values"), None);
+        assert_eq!(with(&[off, ("initial_values", json!("grid"))])["initial_values"], json!("grid"));
+        assert_eq!(with(&[("initial_values", json!("pytorch"))])["initial_values"], json!("pytorch"));
     }
 
     #[test]

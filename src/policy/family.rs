@@ -35,7 +35,7 @@ pub struct PatchDecoderConfig {
     pub patch_size: usize,
     /// Width of every token.
     pub d_model: usize,
-    /// Layers over image tokens.
+    /// Layers over image tokens; with none, action tokens look at the patches themselves.
     pub encoder_layers: usize,
     /// Attention heads there.
     pub encoder_heads: usize,
@@ -47,6 +47,25 @@ pub struct PatchDecoderConfig {
     pub dim_feedforward: usize,
     /// Whether action slots have a learned embedding.
     pub action_pos_embed: bool,
+    /// What its image tokens start from.
+    pub initial_values: InitialValues,
+}
+
+/// What a `patch_decoder`'s positions and patch product start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitialValues {
+    /// Sines and cosines of row and column, and white as zero.
+    Grid,
+    /// PyTorch's: positions of N(0, 0.02), a convolution's own values.
+    Pytorch,
+}
+
+impl InitialValues {
+    /// Where config.json says nothing.
+    fn default_for(action_pos_embed: bool) -> Self {
+        if action_pos_embed { Self::Grid } else { Self::Pytorch }
+    }
 }
 
 /// How a `velocity_mlp` is laid out.
@@ -125,16 +144,7 @@ impl Family {
     /// Names the key that is missing or of no use.
     pub(super) fn take(name: &str, fields: &mut Fields) -> Result<Self> {
         match name {
-            "patch_decoder" => Ok(Self::PatchDecoder(PatchDecoderConfig {
-                patch_size: fields.or("patch_size", 16)?,
-                d_model: fields.or("d_model", 64)?,
-                encoder_layers: fields.or("encoder_layers", 2)?,
-                encoder_heads: fields.or("encoder_heads", 4)?,
-                decoder_layers: fields.or("decoder_layers", 2)?,
-                decoder_heads: fields.or("decoder_heads", 2)?,
-                dim_feedforward: fields.or("dim_feedforward", 256)?,
-                action_pos_embed: fields.or("action_pos_embed", false)?,
-            })),
+            "patch_decoder" => Ok(Self::PatchDecoder(PatchDecoderConfig::take(fields)?)),
             "flowmatching" => Ok(Self::FlowMatching(FlowMatchingConfig::take(fields)?)),
             "velocity_mlp" => Ok(Self::VelocityMlp(VelocityMlpConfig::take(fields)?)),
             other => wrong(format!("unknown policy type `{other}`: known are {}", Self::NAMES.join(", "))),
@@ -154,16 +164,7 @@ impl Family {
     /// The family's keys as they are saved.
     pub(super) fn to_json(&self) -> Map<String, Value> {
         let json = match self {
-            Self::PatchDecoder(sizes) => json!({
-                "patch_size": sizes.patch_size,
-                "d_model": sizes.d_model,
-                "encoder_layers": sizes.encoder_layers,
-                "encoder_heads": sizes.encoder_heads,
-                "decoder_layers": sizes.decoder_layers,
-                "decoder_heads": sizes.decoder_heads,
-                "dim_feedforward": sizes.dim_feedforward,
-                "action_pos_embed": sizes.action_pos_embed,
-            }),
+            Self::PatchDecoder(sizes) => sizes.to_json(),
             Self::FlowMatching(sizes) => json!(sizes),
             Self::VelocityMlp(sizes) => json!({
                 "layout": sizes.layout,
@@ -214,6 +215,39 @@ impl Family {
 }
 
 impl PatchDecoderConfig {
+    fn take(fields: &mut Fields) -> Result<Self> {
+        let action_pos_embed = fields.or("action_pos_embed", false)?;
+        Ok(Self {
+            patch_size: fields.or("patch_size", 16)?,
+            d_model: fields.or("d_model", 64)?,
+            encoder_layers: fields.or("encoder_layers", 2)?,
+            encoder_heads: fields.or("encoder_heads", 4)?,
+            decoder_layers: fields.or("decoder_layers", 2)?,
+            decoder_heads: fields.or("decoder_heads", 2)?,
+            dim_feedforward: fields.or("dim_feedforward", 256)?,
+            action_pos_embed,
+            initial_values: fields.or("initial_values", InitialValues::default_for(action_pos_embed))?,
+        })
+    }
+
+    /// What its image tokens start from is written where it is not the default.
+    fn to_json(&self) -> Value {
+        let mut json = json!({
+            "patch_size": self.patch_size,
+            "d_model": self.d_model,
+            "encoder_layers": self.encoder_layers,
+            "encoder_heads": self.encoder_heads,
+            "decoder_layers": self.decoder_layers,
+            "decoder_heads": self.decoder_heads,
+            "dim_feedforward": self.dim_feedforward,
+            "action_pos_embed": self.action_pos_embed,
+        });
+        if self.initial_values != InitialValues::default_for(self.action_pos_embed) {
+            json["initial_values"] = json!(self.initial_values);
+        }
+        json
+    }
+
     fn check(&self, config: &Config) -> Result<()> {
         let images: Vec<_> = config.images().collect();
         let ([(key, image)], 1) = (images.as_slice(), config.input_features.len()) else {
@@ -237,12 +271,13 @@ impl PatchDecoderConfig {
         if config.normalization_of(FeatureType::Visual) != Normalization::Identity {
             return wrong("a patch_decoder reads images as they are: VISUAL must be IDENTITY");
         }
-        for heads in [("encoder_heads", self.encoder_heads), ("decoder_heads", self.decoder_heads)] {
-            check_heads(("d_model", self.d_model), heads)?;
+        check_heads(("d_model", self.d_model), ("decoder_heads", self.decoder_heads))?;
+        if self.encoder_layers > 0 {
+            check_heads(("d_model", self.d_model), ("encoder_heads", self.encoder_heads))?;
         }
         check_slots(config, self.action_pos_embed)?;
-        if self.dim_feedforward == 0 || self.encoder_layers == 0 || self.decoder_layers == 0 {
-            return wrong("`dim_feedforward`, `encoder_layers` and `decoder_layers` must be at least 1");
+        if self.dim_feedforward == 0 || self.decoder_layers == 0 {
+            return wrong("`dim_feedforward` and `decoder_layers` must be at least 1");
         }
         Ok(())
     }

@@ -19,9 +19,11 @@ mod patch_decoder;
 mod policy;
 pub mod presets;
 mod processor;
+mod pull_back;
 mod queue;
 pub mod run_dir;
 mod sampler;
+mod sampling;
 mod stats;
 mod storage;
 pub mod tensors;
@@ -35,7 +37,7 @@ pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
 pub use continuing::{Chunking, Continuation};
-pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
+pub use family::{Family, InitialValues, Layout, PatchDecoderConfig, VelocityMlpConfig};
 pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};
 pub use images::{Images, Pixels};
@@ -44,6 +46,7 @@ pub use network::{Branches, Euler, Memory, Network, Seen, Time};
 pub use normalize::{EPS, Normalizer};
 pub use observations::{Kept, Observations, join_states};
 pub use policy::{Chunk, Policy, Usage};
+pub use pull_back::PullBack;
 pub use queue::ActionQueue;
 pub use run_dir::{Found, Resolved, RunDir, resolve};
 pub use sampler::{Evaluator, Sampler, SamplerShape, sampling_graph};

@@ -118,7 +118,7 @@ impl Network {
             let shape = [batch, config.n_obs_steps * config.state_dim()];
             seen.state = Some(graph.input("states", Dtype::F32, &shape));
         }
-        if config.unconditional == Unconditional::Learned && graph.training().is_some() {
+        if config.unconditional == Unconditional::Learned && graph.learns() {
             seen.dropped = Some(graph.input("dropped", Dtype::F32, &[batch, 1]));
         }
         seen

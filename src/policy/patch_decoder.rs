@@ -6,7 +6,7 @@
 //! tokens, the cost of attention, stays as it was.
 
 use super::network::{Euler, Time};
-use super::{Config, Family, PatchDecoderConfig};
+use super::{Config, Family, InitialValues, PatchDecoderConfig};
 use crate::graph::ops::Bias;
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
@@ -56,14 +56,17 @@ impl PatchDecoder {
         let tokens = grid[0] * grid[1];
         let shape = [d, channels, patch, patch];
         let name = "patch_embed.0";
-        let (weight, bias, positions) = if sizes.action_pos_embed {
-            let weight =
-                params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in).scaled(2.0));
-            let white = Init::MinusProduct(weight, vec![1.0; fan_in]);
-            (weight, white, Init::Values(grid_positions(grid, d, POSITIONS)))
-        } else {
-            let weight = params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in));
-            (weight, Init::fan_in(fan_in), Init::Normal(0.02))
+        let (weight, bias, positions) = match sizes.initial_values {
+            InitialValues::Grid => {
+                let weight =
+                    params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in).scaled(2.0));
+                let white = Init::MinusProduct(weight, vec![1.0; fan_in]);
+                (weight, white, Init::Values(grid_positions(grid, d, POSITIONS)))
+            }
+            InitialValues::Pytorch => {
+                let weight = params.declare_weight(format!("{name}.weight"), &shape, Init::fan_in(fan_in));
+                (weight, Init::fan_in(fan_in), Init::Normal(0.02))
+            }
         };
         let bias = params.declare(format!("{name}.bias"), &[d], bias);
         let patch_embed = Projection { weight, bias, outputs: d };

@@ -1,30 +1,22 @@
-//! A policy at work: observations in, chunks of actions out, on any device. `acting.rs` executes them.
-//!
-//! Programs are compiled per batch size, solver, number of steps and kind of picture, and the last few are kept.
-//! A batch has 128 samples at most. On a GPU, where compiling takes time, it is filled up to a power of two, so that a
-//! few programs serve every number of episodes.
+//! A policy at work: observations in, chunks of actions out, on any device. `acting.rs` executes them,
+//! `sampling.rs` runs its programs, `continuing.rs` those of chunks that go on from others.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::acting::Episodes;
-use super::observations::{FrameSizes, Kept};
+use super::observations::Kept;
 use super::{
-    Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Objective, Observations, Pretrained,
+    Config, Evaluator, Guidance, Images, Network, Noise, Normalizer, Observations, Pretrained, PullBack,
     Sampler, SamplerShape, WeightStorage, resolve,
 };
-use crate::flow::{MAX_STEPS, Solver, Tolerances, dopri5};
+use crate::flow::{MAX_STEPS, Solver, Tolerances};
 use crate::graph::{Bank, Device, Program};
 use crate::kernels::Set;
 use crate::{Error, Result};
-
-/// Programs kept compiled.
-const PROGRAMS: usize = 8;
-/// Samples of one program at most.
-const MAX_BATCH: usize = 128;
 
 /// Chunks for B observations.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,15 +56,17 @@ impl Usage {
 /// A policy on a device.
 pub struct Policy {
     pub(super) config: Config,
-    network: Network,
+    pub(super) network: Network,
     pub(super) bank: Bank,
     normalizer: Normalizer,
     /// The one used last is the last.
     pub(super) programs: Vec<Sampler>,
-    /// The one used last.
-    evaluator: Option<Evaluator>,
-    guidance: Option<Guidance>,
-    usage: Usage,
+    /// As [`Self::programs`].
+    pub(super) evaluators: Vec<Evaluator>,
+    /// As [`Self::programs`].
+    pub(super) pull_backs: Vec<PullBack>,
+    pub(super) guidance: Option<Guidance>,
+    pub(super) usage: Usage,
     pub(super) noise: Noise,
     pub(super) episodes: Episodes,
     contract: Option<Value>,
@@ -82,16 +76,17 @@ impl Policy {
     /// A policy over weights that are on a device already. They are shared, not copied: of a policy in training,
     /// or its average with [`Bank::with_weights_from`].
     pub fn new(config: Config, network: Network, bank: Bank, normalizer: Normalizer) -> Self {
-        let (programs, evaluator, usage) = (Vec::new(), None, Usage::default());
-        let (guidance, contract) = (None, None);
-        let (episodes, noise) = (Episodes::new(), Noise::Seeded(0));
+        let (noise, usage) = (Noise::Seeded(0), Usage::default());
+        let (programs, evaluators, pull_backs) = (Vec::new(), Vec::new(), Vec::new());
+        let (guidance, episodes, contract) = (None, Episodes::new(), None);
         Self {
             config,
             network,
             bank,
             normalizer,
             programs,
-            evaluator,
+            evaluators,
+            pull_backs,
             guidance,
             usage,
             noise,
@@ -210,14 +205,6 @@ impl Policy {
         Ok(())
     }
 
-    /// STUB
-    ///
-    /// # Errors
-    /// none
-    pub fn check_chunking(&self, _: super::Chunking) -> Result<()> {
-        Ok(())
-    }
-
     /// Sets how many actions of a chunk are executed before the next one is made. Forgets all episodes.
     ///
     /// # Errors
@@ -273,14 +260,18 @@ impl Policy {
         let seen = Kept::repeated(&seen, 1).resized(&self.config, batch * self.config.n_obs_steps);
         let seen = seen.observations();
         let shape = SamplerShape { cameras: seen.cameras(), ..SamplerShape::of(&self.config, batch) };
-        let evaluator = self.evaluator(shape)?;
+        let evaluator = self.evaluator(shape, false)?;
         seen.write(evaluator.program())?;
         evaluator.encode()?;
         evaluator.velocity(x, t)
     }
 
     /// Checks observations and noise [B, H, A]; B, and the states normalised.
-    fn checked(&self, observations: &Observations<'_>, noise: &[f32]) -> Result<(usize, Vec<f32>)> {
+    pub(super) fn checked(
+        &self,
+        observations: &Observations<'_>,
+        noise: &[f32],
+    ) -> Result<(usize, Vec<f32>)> {
         let size = self.config.noise_len();
         if noise.is_empty() || !noise.len().is_multiple_of(size) {
             let (given, shape) = (noise.len(), [self.config.chunk_size, self.config.network_action_dim()]);
@@ -296,128 +287,6 @@ impl Policy {
         let mut state = observations.state.to_vec();
         self.normalizer.normalize_states(&mut state)?;
         Ok((batch, state))
-    }
-
-    /// Runs the solver: the whole path, or its end alone, each point [B, H, A] and normalised.
-    pub(super) fn integrate(
-        &mut self,
-        observations: &Observations<'_>,
-        noise: &[f32],
-        path: bool,
-    ) -> Result<Vec<Vec<f32>>> {
-        let (size, frames) = (self.config.noise_len(), self.config.n_obs_steps);
-        let (batch, state) = self.checked(observations, noise)?;
-        let seen = Observations { images: observations.images.clone(), state: &state };
-        let sizes = FrameSizes::of(&seen, batch * frames);
-        let adaptive = self.config.objective == Objective::Flow && self.config.flow.solver == Solver::Dopri5;
-        let mut points: Vec<Vec<f32>> = Vec::new();
-        for first in (0..batch).step_by(MAX_BATCH) {
-            let last = (first + MAX_BATCH).min(batch);
-            let mut part = Kept::repeated(&seen.part(first * frames..last * frames, &sizes), 1);
-            let noise = &noise[first * size..last * size];
-            let padded = match self.bank.device() {
-                Device::Gpu(_) => (last - first).next_power_of_two(),
-                Device::Cpu | Device::Oracle => last - first,
-            };
-            part.fill_up(padded * frames, &sizes);
-            let part = part.resized(&self.config, padded * frames);
-            let shape = SamplerShape {
-                cameras: part.observations().cameras(),
-                guidance: self.guidance.clone(),
-                path,
-                ..SamplerShape::of(&self.config, padded)
-            };
-            let parts =
-                if adaptive { self.adapt(shape, &part, noise)? } else { self.run(shape, &part, noise)? };
-            self.usage.chunks += last - first;
-            self.usage.batches += 1;
-            points.resize(parts.len(), Vec::new());
-            points.iter_mut().zip(parts).for_each(|(point, part)| point.extend(part));
-        }
-        Ok(points)
-    }
-
-    /// Fixed steps, one program.
-    fn run(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let (padded, path) = (shape.batch * self.config.noise_len(), shape.path);
-        let flow = &self.config.flow;
-        let passes = self.config.objective.passes(flow.evaluations(flow.num_steps)) * self.branches();
-        let sampler = self.sampler(shape)?;
-        let (program, points) = (sampler.program(), sampler.points());
-        let start = Instant::now();
-        seen.observations().write(program)?;
-        if program.has("noise") {
-            let mut filled = noise.to_vec();
-            filled.resize(padded, 0.0);
-            program.write("noise", &filled)?;
-        }
-        program.run()?;
-        let read = |name: &str| -> Result<Vec<f32>> {
-            let mut values = program.read(name)?;
-            values.truncate(noise.len());
-            Ok(values)
-        };
-        let points = match path {
-            true => (0..points).map(|i| read(&format!("path.{i}"))).collect::<Result<_>>()?,
-            false => vec![read("sample")?],
-        };
-        self.usage.busy += start.elapsed();
-        self.usage.evaluations += passes;
-        Ok(points)
-    }
-
-    /// Adaptive steps: the host asks for one velocity after the other. The path is its two ends.
-    fn adapt(&mut self, shape: SamplerShape, seen: &Kept, noise: &[f32]) -> Result<Vec<Vec<f32>>> {
-        let (flow, path, padded) = (self.config.flow, shape.path, shape.batch);
-        let (size, branches) = (self.config.noise_len(), self.branches());
-        let evaluator = self.evaluator(shape)?;
-        let start = Instant::now();
-        seen.observations().write(evaluator.program())?;
-        evaluator.encode()?;
-        let wide: Vec<f64> = noise.iter().map(|&v| f64::from(v)).collect();
-        let mut velocity = |x: &[f64], t: &[f64]| {
-            let narrow = |values: &[f64], len| {
-                let mut narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-                narrow.resize(len, 0.0);
-                narrow
-            };
-            let v = evaluator.velocity(&narrow(x, padded * size), &narrow(t, padded))?;
-            Ok(v[..x.len()].iter().map(|&v| f64::from(v)).collect())
-        };
-        let found = dopri5(&mut velocity, &wide, noise.len() / size, flow.noise_at, &flow.tolerances)?;
-        self.usage.busy += start.elapsed();
-        self.usage.evaluations += found.evaluations * branches;
-        let end = found.points.iter().map(|&v| v as f32).collect();
-        Ok(if path { vec![noise.to_vec(), end] } else { vec![end] })
-    }
-
-    /// Passes through the network that one evaluation takes.
-    fn branches(&self) -> usize {
-        self.guidance.as_ref().map_or(1, Guidance::passes)
-    }
-
-    /// The evaluator of that shape, compiled now if need be.
-    fn evaluator(&mut self, shape: SamplerShape) -> Result<&Evaluator> {
-        // What an evaluation does not depend on must not compile another one.
-        let shape = SamplerShape { path: false, steps: 1, solver: Solver::Euler, ..shape };
-        if self.evaluator.as_ref().is_none_or(|known| *known.shape() != shape) {
-            let evaluator = Evaluator::new(&self.config, &self.network, &self.bank, shape, false)?;
-            self.evaluator = Some(evaluator);
-        }
-        self.evaluator.as_ref().ok_or_else(|| Error::failure("there is no program to run"))
-    }
-
-    /// The program of that shape, compiled now if need be; the one used longest ago makes room.
-    fn sampler(&mut self, shape: SamplerShape) -> Result<&Sampler> {
-        let sampler = match self.programs.iter().position(|sampler| *sampler.shape() == shape) {
-            Some(at) => self.programs.remove(at),
-            None => {
-                self.programs.drain(..(self.programs.len() + 1).saturating_sub(PROGRAMS));
-                Sampler::new(&self.config, &self.network, &self.bank, shape)?
-            }
-        };
-        self.programs.push(sampler);
-        self.programs.last().ok_or_else(|| Error::failure("there is no program to run"))
     }
 
     /// The robot's own dimensions of a network's chunks: [.., N] to [.., A].

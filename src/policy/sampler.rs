@@ -111,6 +111,7 @@ pub fn sampling_graph(
 pub struct Evaluator {
     program: Program,
     shape: SamplerShape,
+    t_per_slot: bool,
     /// Launches that encode the observation.
     encoding: usize,
 }
@@ -142,7 +143,7 @@ impl Evaluator {
         let encoding = graph.launches();
         let velocity = network.guided_velocity(&mut graph, &branches, x, Time::Given(t));
         graph.output("velocity", velocity);
-        Ok(Self { program: Program::new(&graph, bank)?, shape, encoding })
+        Ok(Self { program: Program::new(&graph, bank)?, shape, t_per_slot, encoding })
     }
 
     /// Encodes the observations that were written to [`Self::program`].
@@ -167,6 +168,11 @@ impl Evaluator {
     /// The compiled program.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// Whether each action slot has a time of its own.
+    pub fn t_per_slot(&self) -> bool {
+        self.t_per_slot
     }
 
     /// What it was built for.

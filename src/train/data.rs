@@ -13,7 +13,7 @@ use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
 
 use super::reflow::FramePairs;
-use super::{StepInputs, TrainConfig, loss_weights};
+use super::{StepInputs, TrainConfig, loss_weights, prefix};
 
 /// A batch as a training step takes it.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Prepared {
     pub actions: Vec<f32>,
     /// [B, H, N].
     pub noise: Vec<f32>,
-    /// `[B]`.
+    /// `[B]`, or [B, H] where a policy is trained with actions given.
     pub times: Vec<f32>,
     /// [B, H].
     pub weights: Vec<f32>,
@@ -215,23 +215,27 @@ impl TrainingData {
             }
         }
         let size = self.config.noise_len();
+        // Validation is of whole chunks, as a policy without prefixes is validated.
+        let given = |sample| if training { prefix::draw(&self.config, self.seed, step, sample) } else { 0 };
+        let given: Vec<usize> = (0..frames.len() as u32).map(given).collect();
         let mut prepared = Prepared {
             images: self.by_camera(images),
             state: self.state(&states)?,
             dropped: vec![0.0; frames.len()],
-            weights: loss_weights(&self.config, &is_pad),
+            weights: loss_weights(&self.config, &is_pad, &given),
             noise: Vec::with_capacity(actions.len()),
             times: Vec::with_capacity(frames.len()),
             actions,
         };
-        for (sample, &frame) in (0..).zip(frames) {
+        for ((sample, &frame), &given) in (0..).zip(frames).zip(&given) {
             let mut rng = Rng::new(self.seed, noise, step, sample);
             let drawn: Vec<f32> = (0..size).map(|_| rng.normal() as f32).collect();
             prepared.noise.extend(self.pairs.as_ref().map_or(&drawn[..], |pairs| pairs.of(frame).0));
             // Where one stream serves both, the time follows the noise.
             let mut rng = if training { Rng::new(self.seed, time, step, sample) } else { rng };
             let flow = &self.config.flow;
-            prepared.times.push(flow.time_law.sample(flow.noise_at, &mut rng) as f32);
+            let time = flow.time_law.sample(flow.noise_at, &mut rng) as f32;
+            prepared.times.extend(prefix::times(&self.config, time, given));
             let share = if training { f64::from(self.config.observation_dropout) } else { 0.0 };
             let mut rng = Rng::new(self.seed, Stream::ObservationDropout, step, sample);
             if share > 0.0 && rng.uniform() < share {

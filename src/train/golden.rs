@@ -263,7 +263,7 @@ impl Run<'_> {
             dropout: 0.0,
         };
         let step = TrainStep::new(&self.golden.config, &self.network, &self.bank, shape)?;
-        Ok((step, loss_weights(&self.golden.config, &is_pad)))
+        Ok((step, loss_weights(&self.golden.config, &is_pad, &[])))
     }
 
     /// One run of the step on the file's batch.

@@ -10,6 +10,8 @@ mod golden_shapes;
 #[cfg(feature = "data")]
 mod memory;
 #[cfg(feature = "data")]
+mod prefix;
+#[cfg(feature = "data")]
 mod reflow;
 #[cfg(feature = "data")]
 mod run;

@@ -43,7 +43,7 @@ pub struct StepInputs<'a> {
     pub actions: &'a [f32],
     /// Noise [B, H, A].
     pub noise: &'a [f32],
-    /// Times `[B]`, or [B, H].
+    /// Times `[B]`, or [B, H] where each action has its own.
     pub times: &'a [f32],
     /// What each action step counts in the loss, [B, H]; see [`loss_weights`].
     pub weights: &'a [f32],
@@ -295,11 +295,38 @@ fn counted_dims(config: &Config) -> usize {
 /// | `Valid` | 0 | 0 | unpadded steps · A |
 /// | `Zeroed` | 0 | as others | B · H · N |
 /// | `All` | as others | as others | B · H · N |
-pub fn loss_weights(config: &Config, is_pad: &[bool]) -> Vec<f32> {
-    let reduction = config.loss_reduction;
-    let valid = is_pad.iter().filter(|pad| !**pad).count();
-    let count = if reduction == LossReduction::Valid { valid } else { is_pad.len() };
+///
+/// `given` says how many actions at each chunk's start the network is given, `[B]`; empty where it is given none. They are
+/// not taught: none of the above counts them, the divisor included.
+pub fn loss_weights(config: &Config, is_pad: &[bool], given: &[usize]) -> Vec<f32> {
+    let (reduction, slots) = (config.loss_reduction, config.chunk_size);
+    let taught = |slot: usize| given.get(slot / slots).is_none_or(|&given| slot % slots >= given);
+    let sum = |slot: usize| taught(slot) && (!is_pad[slot] || reduction == LossReduction::All);
+    let mean = |slot: usize| taught(slot) && (!is_pad[slot] || reduction != LossReduction::Valid);
+    let count = (0..is_pad.len()).filter(|&slot| mean(slot)).count();
     let weight = 1.0 / (count.max(1) * counted_dims(config)) as f32;
-    let counts = |pad: &bool| !pad || reduction == LossReduction::All;
-    is_pad.iter().map(|pad| if counts(pad) { weight } else { 0.0 }).collect()
+    (0..is_pad.len()).map(|slot| if sum(slot) { weight } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::presets::preset;
+
+    #[test]
+    fn given_actions_are_in_no_sum_and_no_divisor() {
+        let mut config = preset("pursuit").expect("known");
+        (config.chunk_size, config.loss_reduction) = (4, LossReduction::Valid);
+        // Two samples of four actions of two numbers: one and two are given, one is padding.
+        let is_pad = [false, false, false, true, false, false, false, false];
+        let of = |config: &Config, given: &[usize]| loss_weights(config, &is_pad, given);
+        let (w, o) = (1.0 / 8.0, 0.0);
+        assert_eq!(of(&config, &[1, 2]), [o, w, w, o, o, o, w, w]);
+        assert_eq!(of(&config, &[0, 0]), of(&config, &[]));
+        let w = 1.0 / 10.0;
+        config.loss_reduction = LossReduction::Zeroed;
+        assert_eq!(of(&config, &[1, 2]), [o, w, w, o, o, o, w, w]);
+        config.loss_reduction = LossReduction::All;
+        assert_eq!(of(&config, &[1, 2]), [o, w, w, w, o, o, w, w]);
+    }
 }

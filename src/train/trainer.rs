@@ -65,7 +65,7 @@ impl Trainer {
         };
         let parts = settings.grad_accum_steps > 1;
         let purpose = if parts { Purpose::Accumulate } else { Purpose::Update(update) };
-        let shape = shape_of(settings, &data, purpose, config.dropout);
+        let shape = shape_of(settings, config, &data, purpose, config.dropout);
         let validates = settings.eval_freq > 0 && data.held_out() > 0;
         let needs = |batch| {
             let shape = StepShape { batch, ..shape.clone() };
@@ -217,7 +217,8 @@ impl Trainer {
     fn explain(&mut self, bad: u64) -> Result<Error> {
         self.batches.rest();
         let batch = self.data.batch(bad)?;
-        let shape = shape_of(&self.settings, &self.data, Purpose::Gradients, self.config.dropout);
+        let (settings, config) = (&self.settings, &self.config);
+        let shape = shape_of(settings, config, &self.data, Purpose::Gradients, config.dropout);
         let step = TrainStep::new(&self.config, &self.network, &self.bank, shape)?;
         let first = |set| -> Result<Option<String>> {
             let values = self.bank.read(set)?;
@@ -256,7 +257,8 @@ impl Trainer {
         if batch == 0 {
             return Ok(None);
         }
-        let shape = StepShape { batch, ..shape_of(&self.settings, &self.data, Purpose::Loss, 0.0) };
+        let shape = shape_of(&self.settings, &self.config, &self.data, Purpose::Loss, 0.0);
+        let shape = StepShape { batch, ..shape };
         if self.validation.is_none() {
             let bank = self.acting_weights();
             self.validation = Some(TrainStep::new(&self.config, &self.network, &bank, shape)?);
@@ -325,10 +327,17 @@ impl Trainer {
     }
 }
 
-/// A program over this run's batches: images as bytes, one time a sample.
-fn shape_of(settings: &TrainConfig, data: &TrainingData, purpose: Purpose, dropout: f32) -> StepShape {
+/// A program over this run's batches: images as bytes, one time a sample unless some of its actions are given.
+fn shape_of(
+    settings: &TrainConfig,
+    config: &Config,
+    data: &TrainingData,
+    purpose: Purpose,
+    dropout: f32,
+) -> StepShape {
     let cameras = data.cameras().iter().map(|&present| present.then_some(Dtype::U8)).collect();
-    StepShape { batch: settings.batch_size, cameras, t_per_slot: false, purpose, dropout }
+    let t_per_slot = config.rtc_training_max_delay > 0;
+    StepShape { batch: settings.batch_size, cameras, t_per_slot, purpose, dropout }
 }
 
 /// Threads that load data unless the user says otherwise: a CPU device needs cores for itself.

@@ -74,17 +74,24 @@ impl Backward for AttentionBackward {
         assert_eq!(self.k, self.v, "keys and values come from one projection");
         // Gradients lie where the projections' columns do; the launches fill disjoint columns.
         let dq = self.gradient_of(graph, self.q);
-        let dkv = if self.k == self.q { dq } else { self.gradient_of(graph, self.k) };
+        let packed = self.k == self.q;
         let control = self.kernel.dropout.map(|_| graph.control());
         let [q, k, v, o, lse] = [self.q, self.k, self.v, self.o, self.lse].map(Some);
         let inputs = [q, k, v, control, o, Some(upstream), lse];
         let attention = self.kernel.clone();
         let (d_o, d_q) = (attention.o, attention.q);
         graph.launch(AttentionBackwardQuery { attention: attention.clone(), d_o, d_q }, &inputs, &[dq]);
-        let (d_k, d_v) = (attention.k, attention.v);
-        graph.launch(AttentionBackwardKeyValue { attention, d_o, d_k, d_v }, &inputs, &[dkv]);
+        // What is looked at may be given: nothing asks for the gradient of keys and values then.
+        let dkv = match packed {
+            true => Some(dq),
+            false => graph.needs_grad(self.k).then(|| self.gradient_of(graph, self.k)),
+        };
+        if let Some(dkv) = dkv {
+            let (d_k, d_v) = (attention.k, attention.v);
+            graph.launch(AttentionBackwardKeyValue { attention, d_o, d_k, d_v }, &inputs, &[dkv]);
+        }
         graph.add_gradient(self.q, dq);
-        if dkv != dq {
+        if let Some(dkv) = dkv.filter(|_| !packed) {
             graph.add_gradient(self.k, dkv);
         }
     }

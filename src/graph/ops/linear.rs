@@ -94,7 +94,7 @@ impl Linear {
 }
 
 impl Graph {
-    /// Applies a linear layer: [.., in] to [rows, out]. Weights stored as f16 have no backward pass.
+    /// Applies a linear layer: [.., in] to [rows, out]. Weights stored as f16 do not learn.
     ///
     /// # Panics
     /// If shapes do not fit: a mistake of a network, not of a user.
@@ -149,7 +149,7 @@ impl Graph {
         let y = self.temporary(&[m, n]);
         let weight = self.param(op.weight);
         let half_b = self.values[weight.0].dtype == Dtype::F16;
-        assert!(!half_b || self.training.is_none(), "weights train as f32");
+        assert!(!half_b || !self.learns(), "weights train as f32");
         let columns = self.columns_of(op.weight);
         assert!(column + k <= columns, "{} has {columns} columns", self.params.get(op.weight).name);
         let kernel = Matmul {
@@ -221,12 +221,13 @@ impl Backward for LinearBackward {
             // What the input's gradient holds already becomes this product's residual.
             let earlier = graph.gradient_so_far(part.x);
             let dx = graph.temporary(&[m, width]);
+            let weight = graph.param(op.weight);
             let product = Matmul {
                 b: Matrix::rows(k).at(run.start + part.column),
+                half_b: graph.values[weight.0].dtype == Dtype::F16,
                 residual_rows: earlier.map(|_| m),
                 ..Matmul::new(m, n, width)
             };
-            let weight = graph.param(op.weight);
             graph.launch(product, &[Some(dy), Some(weight), None, earlier], &[dx]);
             graph.set_gradient(part.x, dx);
         }
