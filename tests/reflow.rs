@@ -137,7 +137,7 @@ fn misuse_is_one_clear_sentence() {
         (vec!["--reflow-from", text(&DESK.teacher), "--reflow-steps", "0"], "0 solver steps"),
         (
             vec!["--preset", "pendulum", "--dataset-episodes", "11"],
-            "the data set has 10 episodes, use 1 to 10",
+            "the data set has 10 episodes to train on, use 1 to 10",
         ),
         (vec!["--preset", "pendulum", "--dataset-episodes", "0"], "use 1 to 10"),
         (vec!["--preset", "pendulum", "--learning-curve", "5,2"], "numbers of episodes that rise"),

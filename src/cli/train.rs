@@ -287,14 +287,18 @@ fn told_splits(dataset: &Dataset, split: &str) {
     if dataset.splits.iter().all(|known| known.name == split) {
         return;
     }
-    let (train, validation) = (dataset.split(split).len(), dataset.split(VALIDATION).len());
-    note(match validation {
-        1.. if split != VALIDATION => format!(
-            "training on split `{split}` ({train} episodes), the validation loss is of split `{VALIDATION}` \
-             ({validation} episodes) instead of --eval-split's"
-        ),
-        _ => format!("training on split `{split}` ({train} episodes)"),
-    });
+    let count = |name| match dataset.split(name).len() {
+        1 => "1 episode".to_owned(),
+        count => format!("{count} episodes"),
+    };
+    let mut line = format!("training on split `{split}` ({})", count(split));
+    if split != VALIDATION && !dataset.split(VALIDATION).is_empty() {
+        line += &format!(
+            "; the validation loss is of split `{VALIDATION}` ({}) instead of --eval-split's",
+            count(VALIDATION)
+        );
+    }
+    note(line);
 }
 
 /// The statistics with the environment's action bounds, where the data set is of a known environment: MIN_MAX then

@@ -201,3 +201,34 @@ fn counts(Recorded { episodes, frames, successes }: &Recorded) -> String {
     let share = 100.0 * *successes as f64 / (*episodes).max(1) as f64;
     format!("{episodes} | {frames} | {successes} ({share:.1} %)")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_licence_is_read_from_front_matter_and_from_nowhere_else() {
+        let root = tempfile::tempdir().expect("a folder");
+        assert_eq!(license_of(root.path()), None);
+        for (card, expected) in [
+            ("---\ntags: [a]\nlicense: apache-2.0\n---\n# Data\n", Some("apache-2.0")),
+            ("---\r\nlicense: \"mit\"\r\n---\r\n", Some("mit")),
+            ("---\ntags: [a]\n---\nlicense: mit\n", None),
+            ("# Data\nlicense: mit\n", None),
+            ("---\nlicense:\n---\n", None),
+        ] {
+            std::fs::write(root.path().join(CARD_PATH), card).expect("writes");
+            assert_eq!(license_of(root.path()).as_deref(), expected, "{card:?}");
+        }
+    }
+
+    #[test]
+    fn a_licence_is_spelled_as_the_hub_spells_it() {
+        for name in [LICENSE, "apache-2.0", "mit", "other"] {
+            check_license(name).expect(name);
+        }
+        for name in ["", "MIT", "cc0\n- x", "my licence", "-mit"] {
+            assert!(check_license(name).is_err_and(|e| e.exit_code() == 2), "{name:?}");
+        }
+    }
+}
