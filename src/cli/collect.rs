@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::common::{DeviceArgs, note, write_file};
-use super::recording::{Part, check_unused, default_mixture, record_pictures};
+use super::recording::{
+    LICENSE, Part, Plan, check_license, check_unused, default_mixture, held_out, record_dataset,
+};
 use crate::data::Feature;
 use crate::policy::{Noise, Policy, resolve_policy};
 use crate::sim::record::{self, Labels, Options};
@@ -68,6 +70,17 @@ pub struct Args {
     /// Keep pictures as H.264 video instead of a PNG a frame: smaller, and not exact
     #[arg(long)]
     video: bool,
+    /// Then records so many episodes for the validation loss, the split `validation`: ordinary resets, the same driver
+    /// without noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    validation_episodes: usize,
+    /// Then records so many episodes that are harder, the split `stress`: starts from anywhere, the same driver under
+    /// noise with a deviation drawn for each episode, up to the greatest action
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stress_episodes: usize,
+    /// The licence that the data set's card names, as Hugging Face spells it
+    #[arg(long, value_name = "NAME", default_value = LICENSE)]
+    license: String,
     /// Draws the first episode as a PNG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -93,16 +106,27 @@ enum Mixture {
 pub fn run(args: Args) -> Result<()> {
     let environment = sim::make(&args.env)?;
     let root = args.output_dir.clone().unwrap_or_else(|| ["outputs", "data", &args.env].iter().collect());
+    check_license(&args.license)?;
     check_unused(&root)?;
-    let mut actor;
-    let parts = if args.is_mixture() {
-        default_mixture(environment.spec(), args.max_frames.unwrap_or(FRAMES))
-    } else {
-        actor = args.actor()?;
-        vec![Part { options: args.options(environment.spec()), driver: actor.driver(environment.as_ref())? }]
+    let spec = environment.spec();
+    let mut parts = match args.is_mixture() {
+        true => default_mixture(spec, args.max_frames.unwrap_or(FRAMES)),
+        false => vec![Part::train(args.options(spec))],
     };
-    let picture = if args.video { Feature::video } else { Feature::image };
-    let summary = record_pictures(&root, environment.as_ref(), parts, args.seed, picture)?;
+    if let Some(first) = parts.first() {
+        parts.extend(held_out(spec, &first.options, args.validation_episodes, args.stress_episodes));
+    }
+    let mut actor = args.actor()?;
+    let plan = Plan {
+        parts,
+        driver: actor.driver(environment.as_ref())?,
+        operator: args.policy().to_owned(),
+        seed: args.seed,
+        picture: if args.video { Feature::video } else { Feature::image },
+        license: args.license.clone(),
+        command: args.command(),
+    };
+    let summary = record_dataset(&root, environment.as_ref(), plan)?;
     println!(
         "{} frames in {} episodes, {} solved, {:.1} MB: {}",
         summary.recorded.frames,
@@ -112,7 +136,7 @@ pub fn run(args: Args) -> Result<()> {
         root.display()
     );
     match &args.plot {
-        Some(file) => write_file(file, &plot::first_episode(environment.spec(), &root)?.to_png()?),
+        Some(file) => write_file(file, &plot::first_episode(spec, &root)?.to_png()?),
         None => Ok(()),
     }
 }
@@ -154,6 +178,39 @@ impl Args {
         }
     }
 
+    /// What records the same again, in another folder.
+    fn command(&self) -> String {
+        let frames = self.max_frames.or_else(|| self.episodes.is_none().then_some(FRAMES));
+        let learner = Scripted::named(self.policy(), 0).is_none();
+        let start = self.start.map(|start| match start {
+            Start::Reset => "reset",
+            Start::Wide => "wide",
+        });
+        let some = |number: usize| (number > 0).then(|| number.to_string());
+        let number = |number: Option<f64>| number.map(|number| number.to_string());
+        let flags = [
+            ("env", Some(self.env.clone())),
+            ("episodes", self.episodes.map(|n| n.to_string())),
+            ("max-frames", frames.map(|n| n.to_string())),
+            ("seed", Some(self.seed.to_string())),
+            ("policy", self.policy.clone()),
+            ("device", learner.then(|| self.device.device.clone())),
+            ("execution-noise", number(self.execution_noise)),
+            ("noisy-share", number(self.noisy_share)),
+            ("start", start.map(str::to_owned)),
+            ("max-steps", self.max_steps.map(|n| n.to_string())),
+            ("validation-episodes", some(self.validation_episodes)),
+            ("stress-episodes", some(self.stress_episodes)),
+            ("license", (self.license != LICENSE).then(|| self.license.clone())),
+        ];
+        let mut command = "flowgpu collect".to_owned();
+        for (flag, value) in flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))) {
+            command += &format!(" --{flag} {}", quoted(&value));
+        }
+        command += if self.vary_noise { " --vary-noise" } else { "" };
+        command + if self.video { " --video" } else { "" }
+    }
+
     fn policy(&self) -> &str {
         self.policy.as_deref().unwrap_or("expert")
     }
@@ -167,6 +224,15 @@ impl Args {
         let mut policy = Policy::from_parts(pretrained, &self.device.open()?)?;
         policy.set_noise(Noise::Seeded(self.seed));
         Ok(Actor::Learner(Box::new(policy)))
+    }
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./+:=,".contains(c);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 

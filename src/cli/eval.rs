@@ -1,9 +1,11 @@
 //! `flowgpu eval`: policies and rules in closed loop, one setting or a table of many on equal resets.
 
 mod actor;
+mod evidence;
 mod panel;
 mod pictures;
 mod table;
+mod timing;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use crate::policy::{BUILT_IN, Policy, WeightStorage};
 use crate::sim::{Environment, Perturbations};
 use crate::{Error, Result};
 use actor::Actor;
+use timing::TimingArgs;
 
 /// Flags of the subcommand. With none, the built-in policy is evaluated as pi-e publishes its own. Several policies,
 /// solvers or steps make a table on equal resets
@@ -29,13 +32,16 @@ pub struct Args {
     /// The environment
     #[arg(long, default_value = "pursuit")]
     env: String,
-    /// expert, expert-seed, noop, random, a built-in policy, or a pretrained_model, checkpoint or run folder; once more
-    /// for another one, to be compared with the first [default: the environment's built-in policy]
-    #[arg(long = "policy", alias = "policy-path", value_name = "NAME|DIR")]
+    /// expert, expert-seed, noop, random, a built-in policy, a pretrained_model, checkpoint or run folder, or exec:COMMAND,
+    /// a program that speaks JSON lines (docs/exec.md); once more for another one, to be compared with the first [default: the environment's built-in policy]
+    #[arg(long = "policy", alias = "policy-path", value_name = "NAME|DIR|exec:COMMAND")]
     policies: Vec<String>,
-    /// Episodes, in lockstep
+    /// Episodes
     #[arg(long, default_value_t = 100)]
     episodes: usize,
+    /// Episodes side by side, whose chunks are made together
+    #[arg(long, default_value_t = 100)]
+    batch_size: usize,
     /// Episode i starts from numpy's default_rng(seed + i)
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -56,6 +62,16 @@ pub struct Args {
     /// Another seed, other noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     noise_seed: u64,
+    /// Leaves evidence in this folder: a line an episode with failure labels, a trace, videos of the worst, LeRobot's
+    /// eval_info.json. An evaluation that was interrupted goes on where it stopped
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Videos of the worst episodes in --output-dir
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    videos: usize,
+    /// What the policy is called in tables and in --output-dir [default: as --policy]
+    #[arg(long, value_name = "NAME", requires = "output_dir")]
+    name: Option<String>,
     /// Prints one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -70,6 +86,8 @@ pub struct Args {
     weights: WeightStorage,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    timing: TimingArgs,
     #[command(flatten)]
     perturbing: PerturbationArgs,
 }
@@ -93,6 +111,11 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::input("--gif shows one policy with one solver and one number of steps"));
     }
     let panel = args.perturbing.panel;
+    if args.output_dir.is_some() && (is_table || panel || args.gif.is_some() || args.plot.is_some()) {
+        return Err(Error::input(
+            "--output-dir is of one policy with one setting; `flowgpu compare` compares several folders",
+        ));
+    }
     if panel && (is_table || args.gif.is_some() || args.plot.is_some()) {
         return Err(Error::input(
             "--perturbation-panel is of one policy with one solver and one number of steps, without pictures",
@@ -106,6 +129,9 @@ pub fn run(args: Args) -> Result<()> {
     let configs: Vec<_> = networks().map(Policy::config).collect();
     args.sampling.note_idle(&configs, &args.solver, !args.steps.is_empty());
     match (is_table, &mut actors[..]) {
+        (false, [actor]) if args.output_dir.is_some() => {
+            evidence::run(&args, environment.as_ref(), options, actor)
+        }
         (false, [actor]) if panel => panel::run(&args, environment.as_ref(), options, actor),
         (false, [actor]) => single(&args, environment.as_ref(), options, actor),
         _ => table::run(&args, environment.as_ref(), options, actors),
@@ -114,7 +140,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// One policy with one setting.
 fn single(args: &Args, environment: &dyn Environment, options: Options, actor: &mut Actor) -> Result<()> {
-    let settings = actor.settings(args);
+    let settings = actor.settings(args)?;
     let setting = settings[0];
     let report = actor.evaluate(environment, setting, options, &mut progress(String::new()))?;
     if args.json {
@@ -145,7 +171,12 @@ impl Args {
     }
 
     fn options(&self) -> Options {
-        Options { episodes: self.episodes, seed: self.seed, ..Options::default() }
+        Options {
+            episodes: self.episodes,
+            seed: self.seed,
+            batch_size: self.batch_size,
+            ..Options::default()
+        }
     }
 
     /// The policies by name.
@@ -155,7 +186,7 @@ impl Args {
 
     /// Whether the flags name more than one thing to evaluate.
     fn is_table(&self) -> bool {
-        self.policies.len() > 1 || self.steps.len() > 1 || self.solver.len() > 1
+        self.policies.len() > 1 || self.steps.len() > 1 || self.solver.len() > 1 || self.timing.is_table()
     }
 }
 

@@ -1,6 +1,7 @@
-//! `flowgpu inspect`: what is in a checkpoint or a dataset.
+//! `flowgpu inspect`: what is in a checkpoint or a dataset, and what an environment promises.
 
 mod dataset;
+mod environment;
 mod frame;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +20,14 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A dataset folder, a built-in policy, or a pretrained_model, checkpoint or run folder
-    #[arg(required_unless_present = "dataset_repo_id")]
+    #[arg(required_unless_present_any = ["dataset_repo_id", "env"])]
     path: Option<String>,
     /// A data set by its name on the Hub, looked for in LeRobot's local cache first
     #[arg(long, value_name = "OWNER/NAME", conflicts_with = "path")]
     dataset_repo_id: Option<String>,
+    /// The contract of an environment: what is seen and decided, in which units, what is drawn, when it is solved
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["path", "dataset_repo_id", "frame", "chunk_size"])]
+    env: Option<String>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -41,9 +45,13 @@ pub struct Args {
 /// Shows it.
 ///
 /// # Errors
-/// If there is neither a dataset nor a policy, or a file of it is missing or damaged; a dataset is shown as far as it
+/// If there is neither a dataset nor a policy, no such environment, or a file of it is missing or damaged; a dataset is shown as far as it
 /// can be read before.
 pub fn run(args: Args) -> Result<()> {
+    if let Some(name) = &args.env {
+        environment::shown(name)?.print(args.json);
+        return Ok(());
+    }
     let path = match &args.dataset_repo_id {
         Some(repo_id) => dataset_folder(repo_id)?.display().to_string(),
         None => args.path.unwrap_or_default(),
@@ -64,11 +72,7 @@ pub fn run(args: Args) -> Result<()> {
         })?;
         (checkpoint(&path, &pretrained), None)
     };
-    shown.notes.iter().for_each(note);
-    match args.json {
-        true => println!("{:#}", shown.json),
-        false => print!("{}", shown.text),
-    }
+    shown.print(args.json);
     fault.map_or(Ok(()), Err)
 }
 
@@ -77,6 +81,16 @@ struct Shown {
     text: String,
     json: Value,
     notes: Vec<String>,
+}
+
+impl Shown {
+    fn print(&self, json: bool) {
+        self.notes.iter().for_each(note);
+        match json {
+            true => println!("{:#}", self.json),
+            false => print!("{}", self.text),
+        }
+    }
 }
 
 /// One row of statistics: feature, name, values.
@@ -88,6 +102,10 @@ fn checkpoint(path: &str, pretrained: &Pretrained) -> Shown {
     let parameters: usize = pretrained.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let count = pretrained.tensors.iter().count();
     let mut text = format!("checkpoint {path}\n{kind}, {parameters} parameters in {count} tensors\n");
+    let contract = pretrained.contract().map(|contract| (&contract["environment"], &contract["version"]));
+    if let Some((Value::String(environment), version)) = contract {
+        text += &format!("trained for environment {environment}, version {version}\n");
+    }
     text += &format!("config.json\n{config:#}\ntensors\n");
     let rows = pretrained.tensors.iter().map(|(name, shape)| {
         [format!("  {name}"), format!("{shape:?}"), shape.iter().product::<usize>().to_string()]

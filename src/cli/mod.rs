@@ -2,7 +2,9 @@
 
 mod collect;
 mod common;
+mod compare;
 mod config_file;
+mod contract;
 mod devices;
 mod doctor;
 mod eval;
@@ -44,13 +46,15 @@ enum Command {
     Sample(sample::Args),
     /// Evaluate a policy in closed loop
     Eval(eval::Args),
+    /// Compare finished evaluations, episode by episode
+    Compare(compare::Args),
     /// Compare what a device computes with golden files
     Verify(verify::Args),
     /// Run every kernel on a device against its reference
     Doctor(doctor::Args),
     /// List the devices
     Devices(devices::Args),
-    /// Show what is in a checkpoint or a data set
+    /// Show what is in a checkpoint or a data set, or what an environment promises
     Inspect(inspect::Args),
     /// Bring other people's weights or recordings into this program's formats
     #[command(subcommand)]
@@ -99,6 +103,7 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Devices(args) => devices::run(args),

@@ -1,22 +1,54 @@
 //! Recordings as dataset folders: what `collect` writes, and `train` where there is no dataset yet.
 
+mod card;
+mod parts;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::common::note;
-use crate::data::{DatasetWriter, Dtype, Feature, Features};
+use super::contract;
+use crate::data::{DatasetWriter, Dtype, Feature, Features, TRAIN};
 use crate::image::Image;
-use crate::sim::record::{Options, Recorded, Start, record};
+use crate::sim::record::{Options, Recorded, record};
 use crate::sim::rollout::Driver;
 use crate::sim::{self, Environment, Scripted, Spec};
 use crate::{Error, Result};
+pub use card::{LICENSE, check_license, license_of};
+pub use parts::{Part, default_mixture, held_out};
+use parts::{first_seed, numbers};
 
-/// A part of a recording: so many frames, recorded in one way.
-pub struct Part<'a> {
-    /// How. The seed is the recording's.
-    pub options: Options,
-    /// Who acts; one of the environment's experts labels.
+/// All that a recording is made from.
+pub struct Plan<'a> {
+    /// Recorded one after the other, those that are trained on first.
+    pub parts: Vec<Part>,
+    /// Who acts in all of them.
     pub driver: Box<Driver<'a>>,
+    /// The same in a word: what `--policy` takes.
+    pub operator: String,
+    /// Another seed, other episodes.
+    pub seed: u64,
+    /// How pictures of a width and a height are kept: [`Feature::image`] or [`Feature::video`].
+    pub picture: fn(usize, usize) -> Feature,
+    /// The licence that the card names.
+    pub license: String,
+    /// What records the same again.
+    pub command: String,
+}
+
+impl Plan<'static> {
+    /// One of the experts drives, pictures are exact, and the licence is the default one.
+    pub fn of_expert(parts: Vec<Part>, expert: Scripted, operator: &str, command: String) -> Self {
+        Self {
+            parts,
+            driver: expert.driver(),
+            operator: operator.to_owned(),
+            seed: 0,
+            picture: Feature::image,
+            license: LICENSE.to_owned(),
+            command,
+        }
+    }
 }
 
 /// What a recording left on disk.
@@ -26,49 +58,6 @@ pub struct Summary {
     pub recorded: Recorded,
     /// Bytes of the folder's files.
     pub bytes: u64,
-}
-
-/// The mixture that policies of an environment are trained on by default, `frames` in all. Labels are clean.
-///
-/// - A pendulum: the expert under noise of deviation 1 (half the greatest torque). Alone it shows one path from each start, and a policy that
-///   strays finds nothing to return by.
-/// - A task that ends once it is solved: a quarter plain demonstrations, a quarter under noise, and half under noise
-///   from wide starts. Plain demonstrations visit neither the walls nor what a learner's mistakes lead to.
-/// - Any other: half plain, half under noise.
-pub fn default_mixture(spec: &Spec, frames: usize) -> Vec<Part<'static>> {
-    let whole = Options { max_steps: spec.horizon, ..Options::default() };
-    let plain = if spec.ends { Options::default() } else { whole.clone() };
-    // As much as an action: the strongest push still leaves the expert its say.
-    let noise = spec.high.iter().copied().fold(0.0, f64::max);
-    let noisy = Options { noise, noise_varies: true, ..whole.clone() };
-    let parts = if spec.name.starts_with("pendulum") {
-        vec![(Options { noise: 1.0, ..whole }, 4)]
-    } else if spec.ends {
-        let wide = Options { start: Start::Wide, ..noisy.clone() };
-        vec![(plain, 1), (noisy, 1), (wide, 2)]
-    } else {
-        vec![(plain, 2), (noisy, 2)]
-    };
-    let mut left = frames;
-    let last = parts.len() - 1;
-    let shares = parts.into_iter().enumerate().map(|(i, (options, quarters))| {
-        let share = if i == last { left } else { frames / 4 * quarters };
-        left -= share;
-        (options, share)
-    });
-    shares
-        .filter(|(_, frames)| *frames > 0)
-        .map(|(options, frames)| Part {
-            options: Options { max_frames: Some(frames), ..options },
-            driver: Scripted::Expert.driver(),
-        })
-        .collect()
-}
-
-/// The seed of a part's first episode: 2^36 episodes for every seed and 2^32 for every part of it, far from
-/// the seeds of evaluations. No two recordings share an episode.
-pub fn first_seed(seed: u64, part: usize) -> u64 {
-    (1_u64 << 40).wrapping_add(seed << 36).wrapping_add((part as u64) << 32)
 }
 
 /// Refuses a folder that holds anything.
@@ -89,66 +78,66 @@ pub fn check_unused(root: &Path) -> Result<()> {
     }
 }
 
-/// Records the parts one after the other into one new LeRobotDataset. The folder appears when it is whole.
+/// Records the parts one after the other into one new LeRobotDataset, with the task's contract and a card. The folder
+/// appears when it is whole.
 ///
 /// # Errors
-/// If the folder is in use, a part asks for what makes no sense, a driver fails, or the disk refuses.
-pub fn record_dataset(
-    root: &Path,
-    environment: &dyn Environment,
-    parts: Vec<Part<'_>>,
-    seed: u64,
-) -> Result<Summary> {
-    record_pictures(root, environment, parts, seed, Feature::image)
-}
-
-/// The same, with pictures kept as `picture` of a width and a height says: [`Feature::image`] or [`Feature::video`].
-///
-/// # Errors
-/// As for images; also if a video cannot be of a picture's size.
-pub fn record_pictures(
-    root: &Path,
-    environment: &dyn Environment,
-    parts: Vec<Part<'_>>,
-    seed: u64,
-    picture: fn(usize, usize) -> Feature,
-) -> Result<Summary> {
+/// If the folder is in use, a part asks for what makes no sense, a driver fails, a video cannot be of a picture's size, or
+/// the disk refuses.
+pub fn record_dataset(root: &Path, environment: &dyn Environment, mut plan: Plan<'_>) -> Result<Summary> {
     check_unused(root)?;
     let spec = environment.spec();
     let unfinished = Unfinished::beside(root)?;
-    let mut writer =
-        DatasetWriter::create(&unfinished.0, spec.fps, Some(spec.name), &features(spec, picture))?;
-    let mut recorded = Recorded::default();
-    let count = parts.len();
-    for (i, mut part) in parts.into_iter().enumerate() {
-        part.options.seed = first_seed(seed, i);
-        let added = add_part(&mut writer, environment, part)?;
-        recorded.frames += added.frames;
-        recorded.episodes += added.episodes;
-        recorded.successes += added.successes;
+    let features = features(spec, plan.picture);
+    let mut writer = DatasetWriter::create(&unfinished.0, spec.fps, Some(spec.name), &features)?;
+    let mut recorded = Vec::new();
+    let count = plan.parts.len();
+    let numbers = numbers(&plan.parts);
+    for (i, (part, number)) in plan.parts.iter_mut().zip(numbers).enumerate() {
+        part.options.seed = first_seed(plan.seed, number);
+        writer.begin_split(part.split)?;
+        let added = add_part(&mut writer, environment, &part.options, plan.driver.as_mut())?;
         note(format!("part {} of {count}: {} frames, {} episodes", i + 1, added.frames, added.episodes));
+        recorded.push(added);
     }
-    if recorded.frames == 0 {
+    let all = |split: Option<&str>| total(&plan.parts, &recorded, split);
+    if all(Some(TRAIN)).frames == 0 {
         return Err(Error::input("nothing was recorded: ask for at least one frame and one episode"));
     }
     writer.finish()?;
+    contract::write(&unfinished.0, &spec.contract())?;
+    card::write(&unfinished.0, spec, &plan, &recorded)?;
     let bytes = bytes_below(&unfinished.0);
     unfinished.becomes(root)?;
-    Ok(Summary { recorded, bytes })
+    Ok(Summary { recorded: all(None), bytes })
+}
+
+/// How much the parts of a split came to, or all parts.
+fn total(parts: &[Part], recorded: &[Recorded], split: Option<&str>) -> Recorded {
+    let each = parts.iter().zip(recorded).filter(|(part, _)| split.is_none_or(|split| part.split == split));
+    each.fold(Recorded::default(), |sum, (_, part)| Recorded {
+        episodes: sum.episodes + part.episodes,
+        frames: sum.frames + part.frames,
+        successes: sum.successes + part.successes,
+    })
 }
 
 fn add_part(
     writer: &mut DatasetWriter,
     environment: &dyn Environment,
-    mut part: Part<'_>,
+    options: &Options,
+    driver: &mut Driver<'_>,
 ) -> Result<Recorded> {
     let spec = environment.spec();
     let (cameras, measured): (Vec<&sim::Feature>, Vec<&sim::Feature>) =
         spec.observations.iter().partition(|feature| feature.is_image());
-    record(environment, &part.options, part.driver.as_mut(), &mut |frame| {
-        let shown = cameras
-            .iter()
-            .map(|camera| (camera.key, pixels(camera.shape, frame.observation.picture(camera.key))));
+    record(environment, options, driver, &mut |frame| {
+        let shown = cameras.iter().map(|camera| {
+            (
+                camera.key,
+                Image::of_planes([camera.shape[1], camera.shape[2]], frame.observation.picture(camera.key)),
+            )
+        });
         let shown: Vec<(&str, Image)> = shown.collect();
         let pictures: Vec<(&str, &Image)> = shown.iter().map(|(key, image)| (*key, image)).collect();
         let success = [f32::from(frame.success)];
@@ -173,14 +162,6 @@ fn features(spec: &Spec, picture: fn(usize, usize) -> Feature) -> Features {
     let rest =
         [(spec.action.key, Feature::vector(spec.action.names)), (SUCCESS, Feature::scalar(Dtype::Bool))];
     observations.chain(rest).fold(Features::new(), |all, (key, column)| all.with(key, column))
-}
-
-/// Planes `[3, height, width]` as rows of pixels.
-fn pixels(shape: &[usize], planes: &[u8]) -> Image {
-    let (height, width) = (shape[1], shape[2]);
-    let plane = height * width;
-    let pixels = (0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]).collect();
-    Image { width, height, pixels }
 }
 
 /// The folder a dataset is written in before it gets its name; removed if it never does.
@@ -228,12 +209,21 @@ mod tests {
     use crate::data::Dataset;
     use crate::sim::{Command, Pendulum, Pursuit, record};
 
+    fn expert(parts: Vec<Part>) -> Plan<'static> {
+        Plan::of_expert(parts, Scripted::Expert, "expert", "flowgpu collect".into())
+    }
+
+    fn one(options: Options, rule: Scripted) -> Plan<'static> {
+        Plan::of_expert(vec![Part::train(options)], rule, "a rule", "flowgpu collect".into())
+    }
+
     #[test]
     fn the_default_mixture_becomes_one_dataset_that_training_can_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("data/pursuit");
         let arena = Pursuit::new(0);
-        let summary = record_dataset(&root, &arena, default_mixture(arena.spec(), 402), 0).expect("records");
+        let summary =
+            record_dataset(&root, &arena, expert(default_mixture(arena.spec(), 402))).expect("records");
         assert_eq!(summary.recorded.frames, 402);
         assert_eq!(summary.bytes, bytes_below(&root));
         let dataset = Dataset::open(&root).expect("reads");
@@ -255,7 +245,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("pendulum");
         let arena = Pendulum::new(0);
-        let summary = record_dataset(&root, &arena, default_mixture(arena.spec(), 1000), 0).expect("records");
+        let summary =
+            record_dataset(&root, &arena, expert(default_mixture(arena.spec(), 1000))).expect("records");
         assert_eq!(
             (summary.recorded.frames, summary.recorded.episodes, summary.recorded.successes),
             (1000, 5, 5)
@@ -284,7 +275,7 @@ mod tests {
         let arena = Command::new(0);
         let mixture = default_mixture(arena.spec(), 800);
         assert_eq!(mixture.iter().map(|part| part.options.noise).collect::<Vec<_>>(), [0.0, 1.0]);
-        let summary = record_dataset(&root, &arena, mixture, 0).expect("records");
+        let summary = record_dataset(&root, &arena, expert(mixture)).expect("records");
         assert_eq!((summary.recorded.frames, summary.recorded.episodes), (800, 4));
         let dataset = Dataset::open(&root).expect("reads");
         let seen: Vec<_> = dataset.info.features.for_policy().into_iter().map(|f| (f.key, f.shape)).collect();
@@ -309,8 +300,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("pursuit");
         let options = Options { max_frames: Some(50), ..Options::default() };
-        let part = Part { options: options.clone(), driver: Scripted::Noop.driver() };
-        record_dataset(&root, &Pursuit::new(0), vec![part], 3).expect("records");
+        let plan = Plan { seed: 3, ..one(options.clone(), Scripted::Noop) };
+        record_dataset(&root, &Pursuit::new(0), plan).expect("records");
         let dataset = Dataset::open(&root).expect("reads");
         let mut frames = 0;
         let options = Options { seed: first_seed(3, 0), ..options };
@@ -330,13 +321,11 @@ mod tests {
     fn as_video_a_recording_is_the_same_but_for_what_compression_loses() {
         let folder = tempfile::tempdir().expect("a folder");
         let arena = Pursuit::new(0);
-        let part = || {
-            let options = Options { max_frames: Some(24), max_steps: 10, ..Options::default() };
-            vec![Part { options, driver: Scripted::Random { seed: 0 }.driver() }]
-        };
+        let options = Options { max_frames: Some(24), max_steps: 10, ..Options::default() };
+        let random = |picture| Plan { picture, ..one(options.clone(), Scripted::Random { seed: 0 }) };
         let (images, video) = (folder.path().join("images"), folder.path().join("video"));
-        record_dataset(&images, &arena, part(), 0).expect("records");
-        record_pictures(&video, &arena, part(), 0, Feature::video).expect("records");
+        record_dataset(&images, &arena, random(Feature::image)).expect("records");
+        record_dataset(&video, &arena, random(Feature::video)).expect("records");
         let (images, video) = (Dataset::open(&images).expect("reads"), Dataset::open(&video).expect("reads"));
         assert_eq!((images.len(), video.len(), video.episodes.len()), (24, 24, 3));
         assert_eq!(images.vectors("action"), video.vectors("action"));
@@ -352,7 +341,7 @@ mod tests {
     #[test]
     fn recordings_of_other_seeds_and_other_parts_share_no_episode() {
         let firsts: Vec<u64> =
-            (0..4).flat_map(|seed| (0..3).map(move |part| first_seed(seed, part))).collect();
+            (0..4).flat_map(|seed| [0, 1, 2, 14, 15].map(|part| first_seed(seed, part))).collect();
         assert!(firsts.windows(2).all(|pair| pair[1] >= pair[0] + (1 << 32)), "{firsts:?}");
     }
 
@@ -361,12 +350,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("mine.txt"), "mine").expect("writes");
         let arena = Pursuit::new(0);
-        let error = record_dataset(folder.path(), &arena, default_mixture(arena.spec(), 8), 0);
+        let error = record_dataset(folder.path(), &arena, expert(default_mixture(arena.spec(), 8)));
         let error = error.expect_err("in use");
         assert!(error.to_string().contains("is not empty") && error.exit_code() == 2, "{error}");
-        let bad = Part { options: Options::default(), driver: Scripted::Noop.driver() };
         let root = folder.path().join("new");
-        assert!(record_dataset(&root, &arena, vec![bad], 0).is_err());
+        assert!(record_dataset(&root, &arena, one(Options::default(), Scripted::Noop)).is_err());
         assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 1);
     }
 }

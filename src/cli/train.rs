@@ -12,8 +12,9 @@ use clap::ArgAction;
 use serde_json::json;
 
 use super::common::{DeviceArgs, dataset_folder, note, write_file};
-use crate::data::{Augmentation, Dataset, check_width};
-use crate::eval::{Options, evaluate};
+use super::contract;
+use crate::data::{Augmentation, Dataset, VALIDATION, check_width};
+use crate::eval::{Options, check_contract, evaluate};
 use crate::graph::Device;
 use crate::memory::in_words;
 use crate::policy::{Backbone, Config, FeatureType, Normalizer, Policy, RunDir, Stats};
@@ -145,6 +146,10 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         note(format!("warning: {warning}"));
     }
     let env = recipe.env.clone().or_else(|| dataset.info.robot_type.clone());
+    let contract = contract::of_all(&dataset.roots)?;
+    if let (Some(env), Some(contract), 1..) = (&env, &contract, recipe.settings.env_eval_freq) {
+        check_contract(sim::make(env)?.spec(), &recipe.config, contract)?;
+    }
     for (key, feature) in recipe.config.states() {
         check_width(&dataset, key, feature.shape[0])?;
     }
@@ -163,8 +168,9 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
     };
     // Statistics are those of the whole data set, as in LeRobot.
     if let Some(episodes) = recipe.episodes {
-        keep_first(&mut dataset, episodes)?;
+        keep_first(&mut dataset, &recipe.settings.dataset_split, episodes)?;
     }
+    told_splits(&dataset, &recipe.settings.dataset_split);
     let normalizer = Normalizer::new(&recipe.config, &stats)?;
     if recipe.reflow.is_some() && recipe.settings.augmentation() != Augmentation::NONE {
         return Err(Error::input(
@@ -172,13 +178,12 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
              as they are",
         ));
     }
-    let episodes = dataset.episodes.len();
     let settings = &mut recipe.settings;
     let mut data = TrainingData::new(dataset, &recipe.config, normalizer, settings)?;
     if let Some(epochs) = args.settings.epochs {
         settings.steps = epochs * data.steps_per_epoch();
     }
-    let frames = data.frames();
+    let (frames, episodes) = data.used();
     let comparison = match &recipe.reflow {
         Some(reflow) => Some(reflow.couple(&mut data, device, settings.seed, env.as_deref())?),
         None => None,
@@ -193,6 +198,7 @@ fn train(args: &Args, mut recipe: Recipe, run_dir: &RunDir, device: &Device) -> 
         "reflow_from": recipe.reflow.as_ref().map(|reflow| &reflow.from),
         "reflow_steps": recipe.reflow.as_ref().and_then(Reflow::fixed_steps),
         "env": env,
+        "contract": contract,
         "device": device.to_string(),
         "command": std::env::args().collect::<Vec<_>>().join(" "),
     });
@@ -264,16 +270,31 @@ fn acting(trainer: &Trainer) -> Result<Policy> {
     Ok(Policy::new(config, network, trainer.acting_weights(), normalizer))
 }
 
-/// Forgets all but the first episodes. Statistics stay those of the whole data set, as in LeRobot.
-fn keep_first(dataset: &mut Dataset, episodes: usize) -> Result<()> {
-    let all = dataset.episodes.len();
-    if !(1..=all).contains(&episodes) {
+/// Forgets all but the first episodes of the split to train on. Statistics stay those of the whole data set, as in LeRobot.
+fn keep_first(dataset: &mut Dataset, split: &str, episodes: usize) -> Result<()> {
+    let all = dataset.split(split).len();
+    if all > 0 && !(1..=all).contains(&episodes) {
         return Err(Error::input(format!(
-            "--dataset-episodes {episodes}: the data set has {all} episodes, use 1 to {all}"
+            "--dataset-episodes {episodes}: the data set has {all} episodes to train on, use 1 to {all}"
         )));
     }
-    dataset.episodes.truncate(episodes);
+    dataset.keep_first(split, episodes);
     Ok(())
+}
+
+/// Says which splits are used, where the data set has more than one.
+fn told_splits(dataset: &Dataset, split: &str) {
+    if dataset.splits.iter().all(|known| known.name == split) {
+        return;
+    }
+    let (train, validation) = (dataset.split(split).len(), dataset.split(VALIDATION).len());
+    note(match validation {
+        1.. if split != VALIDATION => format!(
+            "training on split `{split}` ({train} episodes), the validation loss is of split `{VALIDATION}` \
+             ({validation} episodes) instead of --eval-split's"
+        ),
+        _ => format!("training on split `{split}` ({train} episodes)"),
+    });
 }
 
 /// The statistics with the environment's action bounds, where the data set is of a known environment: MIN_MAX then

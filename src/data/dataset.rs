@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Episode, Info, Overview, Stats,
+    Episode, Info, NamedSplit, Overview, Stats,
     rows::{self, Column, Columns},
 };
 use crate::{Error, Result, image::Image};
@@ -25,6 +25,8 @@ pub struct Dataset {
     pub stats: Stats,
     /// The episodes in order; together they hold every frame once.
     pub episodes: Vec<Episode>,
+    /// Which of them train and which are kept for other ends; those that are in no split are for none.
+    pub splits: Vec<NamedSplit>,
     /// Task sentences; `task_index` counts into them.
     pub tasks: Vec<String>,
     /// Things the user should hear of: unknown keys, ignored columns.
@@ -66,11 +68,14 @@ impl Dataset {
             episode_of_frame.resize(episode.frames.end, i as u32);
         }
         let Overview { root, info, stats, episodes, tasks, .. } = overview;
+        // Splits that contradict each other are a fault.
+        let splits = info.named_splits().unwrap_or_default();
         Ok(Self {
             roots: vec![root],
             info,
             stats,
             episodes,
+            splits,
             tasks,
             warnings,
             columns,
@@ -187,10 +192,12 @@ impl Dataset {
         })
     }
 
-    /// What a policy may read must be finite, and every task must have its sentence: whatever contradicts that.
+    /// What a policy may read must be finite, every task must have its sentence, and an episode is in one split at most:
+    /// whatever contradicts that.
     pub(super) fn faults(&self) -> Vec<String> {
         let root = self.roots[0].display();
         let mut faults = Vec::new();
+        faults.extend(self.info.named_splits().err().map(|e| e.at(&root).to_string()));
         for (key, width, values) in self.all_vectors().filter(|(key, ..)| matters(key)) {
             let count = values.iter().filter(|v| !v.is_finite()).count();
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
@@ -228,6 +235,7 @@ impl Dataset {
             episode
         }));
         self.episode_of_frame.extend(other.episode_of_frame.iter().map(|e| e + episodes));
+        self.splits.extend(other.splits.into_iter().map(|split| split.after(episodes as usize)));
         let places: Vec<f32> =
             other.tasks.iter().map(|task| place_of(&mut self.tasks, task) as f32).collect();
         for (key, mut theirs) in other.columns {

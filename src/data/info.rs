@@ -65,7 +65,7 @@ pub struct Info {
     /// Frames per second, above 0; written as a whole number where it is one.
     #[serde(deserialize_with = "rate", serialize_with = "plain")]
     pub fps: f64,
-    /// Named ranges of episodes, `"train": "0:<episodes>"`.
+    /// Named ranges of episodes, `"train": "0:<episodes>"`; [`Self::named_splits`] reads them.
     #[serde(default)]
     pub splits: Map<String, Value>,
     /// Where data files lie, as a Python format string.

@@ -43,6 +43,8 @@ mod loader;
 #[cfg(feature = "data")]
 mod locate;
 #[cfg(feature = "data")]
+mod named_splits;
+#[cfg(feature = "data")]
 mod overview;
 #[cfg(feature = "data")]
 mod pictures;
@@ -74,6 +76,7 @@ pub use {
     info::Info,
     loader::{Batch, Loader, Varied, check_width},
     locate::{Places, locate},
+    named_splits::{NamedSplit, STRESS, TRAIN, VALIDATION},
     overview::Overview,
     prefetch::Prefetch,
     split::{Sampler, Split, split_episodes},

@@ -14,6 +14,7 @@ use super::{
     describe::{self, NAMES},
     filming::{self, Clip, Filming},
     info::{AUTOMATIC, EPISODES_PATH, STATS_PATH, TASKS_PATH, numbered},
+    named_splits::TRAIN,
 };
 use crate::{Error, Result, image::Image};
 
@@ -43,6 +44,8 @@ pub struct DatasetWriter {
     file: usize,
     data: Option<ArrowWriter<File>>,
     filming: Filming,
+    /// Names with the first episode of each.
+    splits: Vec<(String, usize)>,
 }
 
 impl DatasetWriter {
@@ -79,7 +82,25 @@ impl DatasetWriter {
         let episode = empty(&features);
         let filming = Filming::new(&features, fps);
         let (task_of_frame, tasks, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { root, info, features, episode, task_of_frame, tasks, rows, file: 0, data: None, filming })
+        let (file, data, splits) = (0, None, vec![(TRAIN.to_owned(), 0)]);
+        Ok(Self { root, info, features, episode, task_of_frame, tasks, rows, file, data, filming, splits })
+    }
+
+    /// Episodes from now on are of this split, which follows `train` or the last one named.
+    ///
+    /// # Errors
+    /// If there has been one of that name: a split is one range of episodes.
+    pub fn begin_split(&mut self, name: &str) -> Result<()> {
+        if self.splits.last().is_some_and(|(last, _)| last == name) {
+            return Ok(());
+        }
+        if self.splits.iter().any(|(known, _)| known == name) {
+            return Err(Error::input(format!(
+                "split `{name}` has ended already: a split is one range of episodes"
+            )));
+        }
+        self.splits.push((name.to_owned(), self.rows.len()));
+        Ok(())
     }
 
     /// Lets data files end at `megabytes` and chunk folders at `files`.
@@ -267,7 +288,10 @@ impl DatasetWriter {
         Stats::aggregate(&stats)?.write(&self.root.join(STATS_PATH))?;
         self.info.total_episodes = self.rows.len();
         self.info.total_tasks = self.tasks.len();
-        self.info.splits.insert("train".into(), format!("0:{}", self.rows.len()).into());
+        let ends = self.splits.iter().skip(1).map(|(_, start)| *start).chain([self.rows.len()]);
+        for ((name, start), end) in self.splits.iter().zip(ends).filter(|((_, start), end)| start < end) {
+            self.info.splits.insert(name.clone(), format!("{start}:{end}").into());
+        }
         self.info.write(&self.root)?;
         Ok(self.info)
     }

@@ -4,11 +4,15 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::contract::check_policy_contract;
+use super::executor::{EpisodeLog, Executor, Timing, rate_of};
 use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
-use crate::policy::{Images, Observations, Policy, Usage};
+use super::network_planner::NetworkPlanner;
+use super::trial::{Subject, Trial, Watch};
+use crate::policy::{Policy, Usage};
 use crate::sim::rollout::Driver;
-use crate::sim::{Environment, Episode, Observation, Perturbations, Spec, Turn, rollout};
+use crate::sim::{Environment, Episode, Perturbations, Spec};
 use crate::{Error, Result};
 
 /// Metrics that are 1 or 0 of every episode.
@@ -25,12 +29,14 @@ pub struct Options {
     pub seed: u64,
     /// Steps after which an episode has failed; the environment's own horizon if none is given.
     pub horizon: Option<usize>,
+    /// Episodes that are played side by side: a policy makes their chunks together.
+    pub batch_size: usize,
 }
 
 impl Default for Options {
     /// A hundred episodes from seed 42, as pi-e publishes its flow-matching policy.
     fn default() -> Self {
-        Self { episodes: 100, seed: 42, horizon: None }
+        Self { episodes: 100, seed: 42, horizon: None, batch_size: 100 }
     }
 }
 
@@ -55,6 +61,8 @@ pub struct Report {
     pub usage: Option<Usage>,
     /// What happened, episode by episode.
     pub episodes: Vec<Episode>,
+    /// How chunks were executed in each.
+    pub logs: Vec<EpisodeLog>,
 }
 
 /// Evaluates a policy with the solver steps, action steps and noise it is set to. Every episode begins anew.
@@ -76,16 +84,25 @@ pub fn evaluate_watched(
     options: Options,
     watch: &mut dyn FnMut(usize, usize),
 ) -> Result<Report> {
+    evaluate_timed(environment, policy, Timing::default(), options, watch)
+}
+
+/// The same with chunks that take time.
+///
+/// # Errors
+/// As [`evaluate`], and if the timing means nothing to the policy.
+pub fn evaluate_timed(
+    environment: &dyn Environment,
+    policy: &mut Policy,
+    timing: Timing,
+    options: Options,
+    watch: &mut Watch<'_>,
+) -> Result<Report> {
+    check_fit(environment.spec(), policy)?;
     let before = policy.usage();
-    let n_action_steps = policy.config().n_action_steps;
-    let mut decide = driver(environment, policy)?;
-    let mut watched = |turns: &[Turn<'_>]| {
-        let actions = decide(turns)?;
-        watch(turns.first().map_or(0, |turn| turn.step + 1), turns.len());
-        Ok(actions)
-    };
-    let report = evaluate_driver(environment, &mut watched, options)?;
-    drop(decide);
+    let n_action_steps = timing.n_action_steps.unwrap_or(policy.config().n_action_steps);
+    let mut planner = NetworkPlanner::new(policy);
+    let report = evaluate_subject(environment, &mut Subject::Planner(&mut planner), timing, options, watch)?;
     Ok(Report { n_action_steps, usage: Some(policy.usage().since(before)), ..report })
 }
 
@@ -98,13 +115,35 @@ pub fn evaluate_driver(
     driver: &mut Driver<'_>,
     options: Options,
 ) -> Result<Report> {
+    evaluate_subject(environment, &mut Subject::Driver(driver), Timing::default(), options, &mut |_, _| ())
+}
+
+/// Evaluates whoever acts.
+///
+/// # Errors
+/// If there is no episode; the subject's own.
+pub fn evaluate_subject(
+    environment: &dyn Environment,
+    subject: &mut Subject<'_>,
+    timing: Timing,
+    options: Options,
+    watch: &mut Watch<'_>,
+) -> Result<Report> {
     let spec = environment.spec();
     let horizon = options.horizon.unwrap_or(spec.horizon);
-    if options.episodes == 0 || horizon == 0 {
+    if options.episodes == 0 || horizon == 0 || options.batch_size == 0 {
         return Err(Error::input("there is nothing to evaluate: use at least one episode of one step"));
     }
     let start = Instant::now();
-    let episodes = rollout(environment, options.seed, 0..options.episodes, horizon, driver)?;
+    let trial = Trial { environment, timing, seed: options.seed, horizon };
+    let (mut episodes, mut logs) = (Vec::new(), Vec::new());
+    let numbers: Vec<usize> = (0..options.episodes).collect();
+    for group in numbers.chunks(options.batch_size) {
+        for played in trial.play(subject, group, watch)? {
+            episodes.push(played.episode);
+            logs.push(played.log);
+        }
+    }
     let seconds = start.elapsed().as_secs_f64();
     let measured: Vec<_> = episodes.iter().map(|episode| measure(spec.name, episode)).collect();
     let solved = episodes.iter().filter(|episode| episode.success).count();
@@ -118,6 +157,7 @@ pub fn evaluate_driver(
         seconds,
         usage: None,
         episodes,
+        logs,
     })
 }
 
@@ -127,44 +167,16 @@ pub fn evaluate_driver(
 /// If the policy asks for an observation that the environment does not show, or decides other actions.
 pub fn driver<'a>(environment: &dyn Environment, policy: &'a mut Policy) -> Result<Box<Driver<'a>>> {
     check_fit(environment.spec(), policy)?;
-    let width = policy.config().action().1;
-    let mut observation = Observation::default();
-    let states: Vec<String> = policy.config().states().map(|(key, _)| key.to_owned()).collect();
-    let cameras: Vec<String> = policy.config().images().map(|(key, _)| key.to_owned()).collect();
-    let (mut frames, mut state) = (vec![Vec::new(); cameras.len()], Vec::new());
-    Ok(Box::new(move |turns: &[Turn<'_>]| {
-        // Episodes of a rollout begin together.
-        let step = turns.first().map_or(0, |turn| turn.step);
-        if step == 0 {
-            policy.reset();
-        }
-        frames.iter_mut().for_each(Vec::clear);
-        state.clear();
-        for turn in turns {
-            turn.environment.observe(&mut observation);
-            for (key, frames) in cameras.iter().zip(&mut frames) {
-                frames.extend_from_slice(observation.picture(key));
-            }
-            states.iter().for_each(|key| state.extend_from_slice(observation.vector(key)));
-        }
-        let episodes: Vec<usize> = turns.iter().map(|turn| turn.episode).collect();
-        let actions = policy.select_action(
-            &episodes,
-            Observations {
-                images: frames.iter().map(|frames| Images::Bytes(frames)).collect(),
-                state: &state,
-            },
-        );
-        let actions = actions.map_err(|e| e.at(format!("step {step}")))?;
-        Ok(actions.chunks(width).map(|action| action.iter().map(|&v| f64::from(v)).collect()).collect())
-    }))
+    let planner = NetworkPlanner::new(policy);
+    let mut executor = Executor::new(planner, Timing::default(), rate_of(environment))?;
+    Ok(Box::new(move |turns| executor.act(turns)))
 }
 
 /// Checks that an environment shows what a policy sees, and takes what it decides. What else it shows is ignored, and
 /// cameras that the policy can do without may be missing.
 ///
 /// # Errors
-/// Names the observation, or the widths of the actions.
+/// Names the observation, the widths of the actions, or the field of the policy's contract, if it has one.
 pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
     let shown = |key: &str, shape: &[usize]| {
         spec.observations.iter().any(|feature| (feature.key, feature.shape) == (key, shape))
@@ -191,7 +203,15 @@ pub fn check_fit(spec: &Spec, policy: &Policy) -> Result<()> {
             spec.name
         )));
     }
-    Ok(())
+    check_policy_contract(spec, policy)
+}
+
+/// The mean of a metric's values with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for
+/// others; none of no values.
+pub(super) fn estimate_of(name: &str, values: &[f64]) -> Option<Estimate> {
+    let shares = || wilson(values.iter().filter(|value| **value == 1.0).count(), values.len());
+    let estimate = || if YES_OR_NO.contains(&name) { shares() } else { bootstrap(values, BOOTSTRAP_SEED) };
+    (!values.is_empty()).then(estimate)
 }
 
 /// Says what was disturbed, where anything was.
@@ -231,11 +251,7 @@ impl Report {
 
     /// A metric's mean with its 95 % interval: Wilson's for what is 1 or 0 of an episode, bootstrapped for others.
     pub fn estimate(&self, name: &str) -> Option<Estimate> {
-        let values = self.values(name);
-        let shares = || wilson(values.iter().filter(|value| **value == 1.0).count(), values.len());
-        let estimate =
-            || if YES_OR_NO.contains(&name) { shares() } else { bootstrap(&values, BOOTSTRAP_SEED) };
-        (!values.is_empty()).then(estimate)
+        estimate_of(name, &self.values(name))
     }
 
     /// The mean of a metric.

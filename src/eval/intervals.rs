@@ -1,9 +1,12 @@
 //! How far measured numbers can be trusted: 95 % intervals of shares, of means and of paired differences.
 //!
-//! A share of yes and no has Wilson's score interval (JASA 22, 1927), which does not collapse where all episodes agree.
+//! A share of yes and no has Wilson's score interval (JASA 22, 1927), which does not collapse where all episodes agree,
+//! or the interval of a Bayesian who knew nothing, Jeffreys'.
 //! A mean has the percentile bootstrap (Efron, Tibshirani: An Introduction to the Bootstrap, chapter 13). Two methods on
 //! the same episodes are compared by the mean of their differences, episode by episode: what an easy or a hard reset
 //! does to both drops out.
+
+use std::fmt;
 
 use crate::rng::{Rng, Stream};
 use crate::{Error, Result};
@@ -11,7 +14,7 @@ use crate::{Error, Result};
 /// Means of resampled episodes that an interval is read off.
 pub const RESAMPLES: usize = 10_000;
 /// The share of a normal distribution within ±z is 95 %.
-const Z: f64 = 1.959_963_984_540_054;
+pub(super) const Z: f64 = 1.959_963_984_540_054;
 /// What lies below a 95 % interval.
 const TAIL: f64 = 0.025;
 
@@ -27,6 +30,23 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// The decimals that the interval's width makes worth reading: one to four.
+    pub fn digits(&self) -> usize {
+        let width = (self.high - self.low).abs();
+        if width > 0.0 { (1.0 - width.log10().floor()).clamp(1.0, 4.0) as usize } else { 3 }
+    }
+}
+
+impl fmt::Display for Estimate {
+    /// As `-143.2 (-161.0 to -126.1)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, low, high } = self;
+        let digits = self.digits();
+        write!(f, "{value:.digits$} ({low:.digits$} to {high:.digits$})")
+    }
+}
+
 /// The share of successes with Wilson's interval; of no trials, nothing is known.
 pub fn wilson(successes: usize, trials: usize) -> Estimate {
     if trials == 0 {
@@ -38,6 +58,39 @@ pub fn wilson(successes: usize, trials: usize) -> Estimate {
     let centre = shrink * (share + Z * Z / (2.0 * n));
     let half = shrink * Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
     Estimate { value: share, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+}
+
+/// The share of successes with Jeffreys' interval, which holds 95 % of what may be believed after as many trials: equal tails
+/// of Beta(successes + 1/2, failures + 1/2), but from 0 where nothing succeeded and to 1 where everything did (Brown, Cai,
+/// DasGupta: Interval Estimation for a Binomial Proportion, Statistical Science 16, 2001, section 3.1.3).
+#[cfg(feature = "report")]
+pub fn jeffreys(successes: usize, trials: usize) -> Estimate {
+    if trials == 0 {
+        return Estimate { value: f64::NAN, low: 0.0, high: 1.0 };
+    }
+    // The distribution's quantile is found by halving: `inv_beta_reg` stops at its first guess's bounds for rare successes.
+    let below = |successes: usize| {
+        let (a, b) = (successes as f64 + 0.5, (trials - successes) as f64 + 0.5);
+        if successes == 0 {
+            return 0.0;
+        }
+        boundary(0.0, 1.0, |share| statrs::function::beta::beta_reg(a, b, share) < TAIL)
+    };
+    let successes = successes.min(trials);
+    Estimate {
+        value: successes as f64 / trials as f64,
+        low: below(successes),
+        high: 1.0 - below(trials - successes),
+    }
+}
+
+/// Where what holds at `inside`, and not at `outside`, stops to hold, to 2^-64 of their distance.
+pub(super) fn boundary(mut inside: f64, mut outside: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..64 {
+        let middle = 0.5 * (inside + outside);
+        *(if holds(middle) { &mut inside } else { &mut outside }) = middle;
+    }
+    0.5 * (inside + outside)
 }
 
 /// The mean of values `[n]` with its bootstrap interval. Resample r takes the same places of every list of that length,
@@ -107,6 +160,14 @@ mod tests {
             assert!((estimate.high - high).abs() < 1e-12, "{successes} of {trials}: {estimate:?}");
         }
         assert_eq!((wilson(0, 0).low, wilson(0, 0).high), (0.0, 1.0));
+    }
+
+    #[test]
+    fn numbers_have_the_digits_that_their_interval_gives_them() {
+        let text = |low, value, high| Estimate { value, low, high }.to_string();
+        assert_eq!(text(-161.04, -143.22, -126.13), "-143.2 (-161.0 to -126.1)");
+        assert_eq!(text(0.963, 1.0, 1.0), "1.000 (0.963 to 1.000)");
+        assert_eq!(text(1.0, 1.0, 1.0), "1.000 (1.000 to 1.000)");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Pursuit's formulas are those of pi-e's `eval/run.py`; norms are Euclidean, ε is 1e-8 and keeps 0/0 at 0.
 
 use super::general::{recovery_steps, smoothness};
+use super::verdict::Direction;
 use crate::sim::Episode;
 use crate::sim::command::CHANGE;
 use crate::sim::pendulum::{TOLERANCE, normalised};
@@ -163,6 +164,16 @@ pub fn pursuit_two(episode: &Episode) -> Vec<(&'static str, f64)> {
 fn settled(episode: &Episode) -> impl Iterator<Item = &[f64]> {
     let first = episode.actions.len().saturating_sub(SETTLED) + 1;
     episode.positions.iter().skip(first).map(Vec::as_slice)
+}
+
+/// Which values of a metric are the good ones.
+pub fn direction(metric: &str) -> Direction {
+    match metric {
+        "return" | "upright" | "on_target" | "completed" | "solved" | "direction_consistency" => {
+            Direction::LargerIsBetter
+        }
+        _ => Direction::SmallerIsBetter,
+    }
 }
 
 /// Mean and spread over episodes.

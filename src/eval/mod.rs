@@ -4,17 +4,45 @@
 //! chunks are made in one batch for the episodes that need one, and finished episodes ask for nothing.
 
 #[cfg(feature = "report")]
+pub mod artifact;
+#[cfg(feature = "report")]
 mod clips;
+#[cfg(feature = "report")]
+pub mod compare;
+mod contract;
 mod evaluate;
+#[cfg(feature = "report")]
+pub mod evidence;
+#[cfg(feature = "report")]
+mod exec;
+pub mod executor;
 mod general;
 pub mod intervals;
+#[cfg(feature = "report")]
+pub mod labels;
 pub mod metrics;
+mod network_planner;
 pub mod panel;
+pub mod planner;
+pub mod significance;
 mod sweep;
+pub mod trial;
+pub mod verdict;
 
 #[cfg(feature = "report")]
 pub use clips::clips;
-pub use evaluate::{Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_watched};
+pub use contract::check_contract;
+pub use evaluate::{
+    Options, Report, check_fit, driver, evaluate, evaluate_driver, evaluate_subject, evaluate_timed,
+    evaluate_watched,
+};
+#[cfg(feature = "report")]
+pub use exec::ExecPlanner;
+pub use executor::{Execution, Executor, Latency, Timing};
 pub use general::{recovery_steps, smoothness};
 pub use intervals::Estimate;
+pub use network_planner::NetworkPlanner;
+pub use planner::Planner;
 pub use sweep::{Row, Setting, Table, headline};
+pub use trial::{Played, Subject, Trial};
+pub use verdict::{Comparison, Verdict};

@@ -4,24 +4,26 @@ use serde_json::{Map, Value, json};
 
 use super::evaluate::{BOOTSTRAP_SEED, add_perturbations};
 use super::intervals::paired;
-use super::{Estimate, Options, Report};
+use super::{Estimate, Options, Report, Timing};
 use crate::flow::Solver;
 use crate::policy::{Config, Objective, Policy};
 use crate::sim::Perturbations;
 use crate::{Error, Result};
 
-/// How a chunk is solved for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a chunk is solved for, and executed in time.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting {
     /// The solver; none where there is nothing to integrate: a rule, a regression, MIP.
     pub solver: Option<Solver>,
     /// Its steps; none where it chooses them itself, or there are none.
     pub steps: Option<usize>,
+    /// How long chunks take, and what the robot does meanwhile.
+    pub timing: Timing,
 }
 
 impl Setting {
-    /// What has no solver.
-    pub const NONE: Self = Self { solver: None, steps: None };
+    /// What has no solver, and takes no time.
+    pub const NONE: Self = Self { solver: None, steps: None, timing: Timing::NONE };
 
     /// All that a policy is to be evaluated with, each once, solver by solver. Its own solver and steps stand where none
     /// are asked for. The adaptive solver has one row, an objective without a flow has one in all.
@@ -35,7 +37,7 @@ impl Setting {
         let mut all = Vec::new();
         for &solver in solvers {
             let counts = steps.iter().map(|&steps| (solver != Solver::Dopri5).then_some(steps));
-            for setting in counts.map(|steps| Self { solver: Some(solver), steps }) {
+            for setting in counts.map(|steps| Self { solver: Some(solver), steps, ..Self::NONE }) {
                 if !all.contains(&setting) {
                     all.push(setting);
                 }
@@ -109,15 +111,19 @@ impl Table {
         Ok(Self { environment, options, perturbations, rows })
     }
 
-    /// The row of the first policy that a row is compared with: the one with its solver and steps, else the last. None
-    /// for the first policy's own.
+    /// The row of the first policy that a row is compared with: the one with its setting, or with its solver and steps,
+    /// else the last. The first policy's own rows are compared with its first timing.
     pub fn counterpart(&self, row: &Row) -> Option<&Row> {
-        let first = &self.rows.first()?.policy;
-        let mut candidates = self.rows.iter().filter(|other| other.policy == *first);
-        if row.policy == *first {
-            return None;
+        let first = self.rows.first()?;
+        let mut candidates = self.rows.iter().filter(|other| other.policy == first.policy);
+        let solved = |setting: Setting| (setting.solver, setting.steps);
+        let alike = |other: &&Row| solved(other.setting) == solved(row.setting);
+        if row.policy == first.policy {
+            let timed = |other: &&Row| alike(other) && other.setting.timing == first.setting.timing;
+            return candidates.find(timed).filter(|other| other.setting != row.setting);
         }
-        candidates.clone().find(|other| other.setting == row.setting).or_else(|| candidates.next_back())
+        let same = candidates.clone().find(|other| other.setting == row.setting);
+        same.or_else(|| candidates.clone().find(alike)).or_else(|| candidates.next_back())
     }
 
     /// By how much a row's metric is larger than its counterpart's, over pairs of episodes.
@@ -177,8 +183,12 @@ impl Table {
 
 impl Row {
     fn named(&self) -> Value {
-        let Setting { steps, .. } = self.setting;
-        json!({ "policy": self.policy, "solver": self.setting.solver_name(), "steps": steps })
+        let Setting { steps, timing, .. } = self.setting;
+        let mut json = json!({ "policy": self.policy, "solver": self.setting.solver_name(), "steps": steps });
+        if timing != Timing::NONE {
+            json["timing"] = Value::Object(timing.to_json());
+        }
+        json
     }
 }
 
@@ -190,7 +200,7 @@ mod tests {
     use crate::sim::{Pendulum, Scripted};
 
     fn setting(solver: Solver, steps: usize) -> Setting {
-        Setting { solver: Some(solver), steps: Some(steps) }
+        Setting { solver: Some(solver), steps: Some(steps), ..Setting::NONE }
     }
 
     #[test]
@@ -202,7 +212,7 @@ mod tests {
             [
                 setting(euler, 1),
                 setting(euler, 4),
-                Setting { solver: Some(dopri5), steps: None },
+                Setting { solver: Some(dopri5), ..Setting::NONE },
                 setting(Solver::Rk4, 1),
                 setting(Solver::Rk4, 4),
             ]

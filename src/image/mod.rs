@@ -23,6 +23,16 @@ impl Image {
         Self { width, height, pixels: colour.repeat(width * height) }
     }
 
+    /// The picture of planes `[3, height, width]`, as [`Image::planar`] gives them.
+    ///
+    /// # Panics
+    /// If there are fewer values.
+    pub fn of_planes([height, width]: [usize; 2], planes: &[u8]) -> Self {
+        let plane = height * width;
+        let pixels = (0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]).collect();
+        Self { width, height, pixels }
+    }
+
     /// The planes, channel by channel: `[3, height, width]`, as networks read them.
     pub fn planar(&self) -> Vec<u8> {
         let mut planes = Vec::with_capacity(self.pixels.len());

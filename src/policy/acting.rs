@@ -59,11 +59,7 @@ impl Policy {
     /// # Errors
     /// As [`Self::predict_chunk`]; errors name the episode.
     pub fn select_action(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<Vec<f32>> {
-        seen.check(&self.config, episodes.len(), 1)?;
-        let sizes = FrameSizes::of(&seen, episodes.len());
-        for (i, &episode) in episodes.iter().enumerate() {
-            self.see(episode, &seen.part(i..i + 1, &sizes))?;
-        }
+        self.see(episodes, seen)?;
         let mut actions: Vec<_> = episodes.iter().map(|episode| self.pop(episode)).collect();
         let due = episodes.iter().zip(&actions).filter(|(_, action)| action.is_none());
         self.refill(&due.map(|(episode, _)| *episode).collect::<Vec<_>>())?;
@@ -80,8 +76,21 @@ impl Policy {
         self.episodes.get_mut(episode)?.queue.pop()
     }
 
+    /// Keeps what episodes see.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn see(&mut self, episodes: &[usize], seen: Observations<'_>) -> Result<()> {
+        seen.check(&self.config, episodes.len(), 1)?;
+        let sizes = FrameSizes::of(&seen, episodes.len());
+        for (i, &episode) in episodes.iter().enumerate() {
+            self.see_one(episode, &seen.part(i..i + 1, &sizes))?;
+        }
+        Ok(())
+    }
+
     /// Keeps what an episode sees.
-    fn see(&mut self, episode: usize, step: &Observations<'_>) -> Result<()> {
+    fn see_one(&mut self, episode: usize, step: &Observations<'_>) -> Result<()> {
         match self.episodes.get_mut(&episode) {
             Some(known) => {
                 let sizes = FrameSizes::of(step, 1);
@@ -104,6 +113,29 @@ impl Policy {
 
     /// Makes a new chunk for each of these episodes, in one batch.
     fn refill(&mut self, due: &[usize]) -> Result<()> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.plan(due, &[], crate::policy::Chunking::Naive)?;
+        let size = self.config.chunk_size * self.config.action().1;
+        for (number, actions) in due.iter().zip(chunk.actions.chunks(size)) {
+            if let Some(episode) = self.episodes.get_mut(number) {
+                episode.queue.fill(actions)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// New chunks.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn plan(
+        &mut self,
+        due: &[usize],
+        _: &[Option<crate::policy::Continuation>],
+        _: crate::policy::Chunking,
+    ) -> Result<crate::policy::Chunk> {
         let size = self.config.noise_len();
         let mut seen: Option<Kept> = None;
         let mut noise = Vec::with_capacity(due.len() * size);
@@ -114,17 +146,15 @@ impl Policy {
             }
             noise.extend(self.noise.draw(number, episode.chunks, size));
         }
-        let Some(seen) = seen else { return Ok(()) };
+        let Some(seen) = seen else { return Err(Error::failure("nobody to plan for")) };
         let normalized = self.integrate(&seen.observations(), &noise, false)?.pop().unwrap_or_default();
         let chunk = self.finish(normalized, |i| format!("episode {}", due[i]))?;
-        let size = self.config.chunk_size * self.config.action().1;
-        for (number, actions) in due.iter().zip(chunk.actions.chunks(size)) {
+        for number in due {
             if let Some(episode) = self.episodes.get_mut(number) {
-                episode.queue.fill(actions)?;
                 episode.chunks += 1;
             }
         }
-        Ok(())
+        Ok(chunk)
     }
 }
 

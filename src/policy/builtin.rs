@@ -1,5 +1,7 @@
 //! Policies by name: those inside the binary, and those in folders.
 
+use super::checkpoint::MODEL;
+use super::manifest::{sha256, sha256_of_file};
 use super::{Pretrained, resolve};
 use crate::{Error, Result};
 
@@ -48,6 +50,19 @@ pub fn resolve_policy(name_or_path: &str) -> Result<Pretrained> {
     }
     pretrained.notes.extend(found.warning);
     Ok(pretrained)
+}
+
+/// The SHA-256 of the weights file of what [`resolve_policy`] finds, as `sha256sum model.safetensors` prints it.
+///
+/// # Errors
+/// As [`resolve_policy`]; if the file cannot be read.
+pub fn weights_sha256(name_or_path: &str) -> Result<String> {
+    if let Some(files) = built_in(name_or_path) {
+        let weights = files.iter().find(|(name, _)| *name == MODEL).map_or(&[][..], |(_, bytes)| bytes);
+        return Ok(sha256(weights));
+    }
+    let path = resolve(name_or_path)?.folder.join(MODEL);
+    sha256_of_file(&path).map_err(|e| Error::input(format!("{}: cannot be read: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::graph::{Param, Params};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
-const MODEL: &str = "model.safetensors";
+pub(super) const MODEL: &str = "model.safetensors";
 const TRAIN_CONFIG: &str = "train_config.json";
 
 /// What a pretrained_model folder is made of.
@@ -137,6 +137,11 @@ impl Pretrained {
     /// The environment it was trained for, where that was saved.
     pub fn env(&self) -> Option<String> {
         self.train_config.as_ref()?["env"].as_str().map(str::to_owned)
+    }
+
+    /// The contract of the task it was trained for, as it was saved; none where it was not.
+    pub fn contract(&self) -> Option<&Value> {
+        self.train_config.as_ref()?.get("contract").filter(|contract| !contract.is_null())
     }
 
     /// What its inputs and actions go through.

@@ -350,8 +350,16 @@ fn is_below(path: &str) -> bool {
     !path.is_empty() && !path.contains('\\') && Path::new(path).components().all(plain)
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The digest of some bytes, in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// The same of a file, which may be large.
+pub(super) fn sha256_of_file(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut fs::File::open(path)?, &mut hash)?;
+    Ok(hex(&hash.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,6 +5,7 @@ pub mod backbone;
 mod builtin;
 mod checkpoint;
 mod config;
+mod continuing;
 mod family;
 mod flowmatching;
 mod guidance;
@@ -28,11 +29,12 @@ mod velocity_mlp;
 
 pub use acting::Noise;
 pub use backbone::{Backbone, BackboneSizes};
-pub use builtin::{BUILT_IN, resolve_policy};
+pub use builtin::{BUILT_IN, resolve_policy, weights_sha256};
 pub use checkpoint::{Parts, Pretrained, save_pretrained, write_pretrained};
 pub use config::{
     ActionPadding, Config, Feature, FeatureType, LossReduction, MIP_TIME, Normalization, Objective,
 };
+pub use continuing::{Chunking, Continuation};
 pub use family::{Family, Layout, PatchDecoderConfig, VelocityMlpConfig};
 pub use flowmatching::FlowMatchingConfig;
 pub use guidance::{Guidance, Unconditional};

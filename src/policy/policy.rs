@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::acting::Episodes;
 use super::observations::{FrameSizes, Kept};
 use super::{
@@ -73,16 +75,29 @@ pub struct Policy {
     usage: Usage,
     pub(super) noise: Noise,
     pub(super) episodes: Episodes,
+    contract: Option<Value>,
 }
 
 impl Policy {
     /// A policy over weights that are on a device already. They are shared, not copied: of a policy in training,
     /// or its average with [`Bank::with_weights_from`].
     pub fn new(config: Config, network: Network, bank: Bank, normalizer: Normalizer) -> Self {
-        let (noise, usage) = (Noise::Seeded(0), Usage::default());
-        let (programs, evaluator, episodes) = (Vec::new(), None, Episodes::new());
-        let guidance = None;
-        Self { config, network, bank, normalizer, programs, evaluator, guidance, usage, noise, episodes }
+        let (programs, evaluator, usage) = (Vec::new(), None, Usage::default());
+        let (guidance, contract) = (None, None);
+        let (episodes, noise) = (Episodes::new(), Noise::Seeded(0));
+        Self {
+            config,
+            network,
+            bank,
+            normalizer,
+            programs,
+            evaluator,
+            guidance,
+            usage,
+            noise,
+            episodes,
+            contract,
+        }
     }
 
     /// Puts a loaded policy on a device, its weights as f32.
@@ -109,7 +124,8 @@ impl Policy {
         let params = Arc::new(params);
         let bank = Bank::new(device, &params, &[Set::Weights])?;
         pretrained.each_weight(&params, |param, values| bank.write(Set::Weights, &param.name, values))?;
-        Ok(Self::new(pretrained.config, network, bank, normalizer))
+        let contract = pretrained.contract().cloned();
+        Ok(Self { contract, ..Self::new(pretrained.config, network, bank, normalizer) })
     }
 
     /// Loads a pretrained_model folder, a checkpoint or a run (its last checkpoint), averaged weights first.
@@ -123,6 +139,11 @@ impl Policy {
     /// What it is, with the settings below.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The contract of the task it was trained for, as its checkpoint has it; none for one without.
+    pub fn contract(&self) -> Option<&Value> {
+        self.contract.as_ref()
     }
 
     /// The device it is on.
@@ -172,6 +193,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Guidance, where it is not plain sampling.
+    pub fn guidance(&self) -> Option<&Guidance> {
+        self.guidance.as_ref()
+    }
+
     /// Sets guidance; none unless set. A scale of 1 samples as without, bit for bit, and costs as much.
     ///
     /// # Errors
@@ -181,6 +207,14 @@ impl Policy {
             guidance.check(&self.config)?;
         }
         self.guidance = guidance.filter(|guidance| guidance.scale != 1.0);
+        Ok(())
+    }
+
+    /// STUB
+    ///
+    /// # Errors
+    /// none
+    pub fn check_chunking(&self, _: super::Chunking) -> Result<()> {
         Ok(())
     }
 

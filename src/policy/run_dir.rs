@@ -3,6 +3,7 @@
 //! ```text
 //! outputs/train/<name>/
 //!   run.lock                                 locked while a training writes here
+//!   metrics.jsonl  tensorboard/              how it went
 //!   checkpoints/<step, six digits or more>/
 //!     pretrained_model/  pretrained_model_ema/  training_state/  manifest.json
 //!   checkpoints/last -> <step>               a text file, last.txt, where there are no links

@@ -201,6 +201,11 @@ pub trait Environment: Send {
     /// Pushes the controlled body, in the unit and by sizes as [`Disturbable::shove`] has them, in a random direction.
     fn shove(&mut self, _size: f64, _rng: &mut Rng) {}
 
+    /// Whether the next step takes a new decision; where it does not, the last one is carried on.
+    fn takes_decision(&self) -> bool {
+        true
+    }
+
     /// What the last step did, `[dim]`, instead of the action that it was given.
     fn executed(&self) -> Option<&[f64]> {
         None

@@ -1,7 +1,5 @@
 //! Episodes side by side, so that a policy can decide for all of them at once.
 
-use std::ops::Range;
-
 use super::{Environment, Spec};
 use crate::{Error, Result};
 
@@ -86,11 +84,12 @@ impl Episode {
 pub fn rollout(
     environment: &dyn Environment,
     seed: u64,
-    episodes: Range<usize>,
+    episodes: impl IntoIterator<Item = usize>,
     horizon: usize,
     driver: &mut Driver<'_>,
 ) -> Result<Vec<Episode>> {
     let mut running: Vec<(Box<dyn Environment>, Episode)> = episodes
+        .into_iter()
         .map(|index| {
             let mut environment = environment.fresh();
             environment.reset(episode_seed(seed, index));
@@ -99,34 +98,57 @@ pub fn rollout(
         })
         .collect();
     for step in 0..horizon {
-        let mut waiting: Vec<_> = running.iter_mut().filter(|(_, episode)| !episode.terminated).collect();
+        let waiting: Vec<_> = running.iter_mut().filter(|(_, episode)| !episode.terminated).collect();
         if waiting.is_empty() {
             break;
         }
-        let turns: Vec<Turn<'_>> = waiting
-            .iter()
+        let turns: Vec<Turn<'_>> = (waiting.iter())
+            .filter(|(environment, _)| environment.takes_decision())
             .map(|(environment, episode)| Turn {
                 episode: episode.index,
                 step,
                 environment: environment.as_ref(),
             })
             .collect();
-        let actions = driver(&turns)?;
-        if actions.len() != turns.len() {
+        let decided = if turns.is_empty() { Vec::new() } else { driver(&turns)? };
+        if decided.len() != turns.len() {
             return Err(Error::failure(format!(
                 "a policy gave {} actions for {}",
-                actions.len(),
+                decided.len(),
                 turns.len()
             )));
         }
-        for ((environment, episode), action) in waiting.iter_mut().zip(actions) {
+        let mut decided = decided.into_iter();
+        for (environment, episode) in waiting {
             let index = episode.index;
+            let carried_on = || episode.actions.last().cloned();
+            let action = if environment.takes_decision() { decided.next() } else { carried_on() };
             episode
-                .advance(environment.as_mut(), action)
+                .advance(environment.as_mut(), action.unwrap_or_default())
                 .map_err(|e| e.at(format_args!("episode {index}, step {step}")))?;
         }
     }
     Ok(running.into_iter().map(|(_, episode)| episode).collect())
+}
+
+/// Plays an episode again: decided actions, each `[dim]`, from the reset by `seed`. `look` is shown the environment before
+/// each action, with the number of steps taken, and once after the last.
+///
+/// # Errors
+/// If the environment refuses a recorded action; those of `look`.
+pub fn play_again(
+    environment: &dyn Environment,
+    seed: u64,
+    actions: &[Vec<f64>],
+    look: &mut dyn FnMut(&dyn Environment, usize) -> Result<()>,
+) -> Result<()> {
+    let mut environment = environment.fresh();
+    environment.reset(seed);
+    for (step, action) in actions.iter().enumerate() {
+        look(environment.as_ref(), step)?;
+        environment.step(action)?;
+    }
+    look(environment.as_ref(), actions.len())
 }
 
 /// The seed of episode `index`: `seed + index`, around the end of the numbers if need be.

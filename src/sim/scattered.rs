@@ -51,6 +51,10 @@ impl Environment for Scattered {
         self.0.observe(observation);
     }
 
+    fn takes_decision(&self) -> bool {
+        self.0.takes_decision()
+    }
+
     fn executed(&self) -> Option<&[f64]> {
         self.0.executed()
     }

@@ -59,7 +59,9 @@ pub struct TrainConfig {
     pub ema_decay: f64,
     /// Keys all randomness of the run.
     pub seed: u64,
-    /// Share of the episodes kept for the validation loss.
+    /// The split of the data set whose episodes are trained on.
+    pub dataset_split: String,
+    /// Share of the episodes kept for the validation loss, where the data set has no split for it.
     pub eval_split: f64,
     /// Smallest side of random crops as a share of the picture's; 1 crops nothing.
     pub random_crop: f64,
@@ -106,6 +108,7 @@ impl Default for TrainConfig {
             grad_clip_norm: 1.0,
             ema_decay: 0.999,
             seed: 0,
+            dataset_split: "train".into(),
             eval_split: 0.05,
             random_crop: 1.0,
             color_jitter: [0.0; 4],

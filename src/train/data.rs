@@ -2,7 +2,7 @@
 
 use crate::data::{
     Augmentation, Batch, CacheOptions, Dataset, Loader, Padding, PolicyFeature, Role, Sampler, Varied,
-    Windows, split_episodes,
+    Windows,
 };
 use crate::memory::available;
 use crate::policy::{
@@ -63,6 +63,8 @@ pub struct TrainingData {
     loader: Loader,
     train: Sampler,
     validation: Vec<u32>,
+    /// Frames and episodes that train or validate.
+    used: (usize, usize),
     /// Whether the data set has each of the policy's cameras.
     cameras: Vec<bool>,
     config: Config,
@@ -78,12 +80,12 @@ fn gib(number: f64) -> f64 {
 }
 
 impl TrainingData {
-    /// Splits the episodes and makes ready the images, all of which are decoded now if they fit into memory.
+    /// Takes the episodes of the settings' split, holds some out, and makes ready the images, all of which are decoded now if they fit into memory.
     ///
     /// # Errors
     /// If the data set lacks what the policy is configured for, or is too small.
     pub fn new(
-        dataset: Dataset,
+        mut dataset: Dataset,
         config: &Config,
         normalizer: Normalizer,
         settings: &TrainConfig,
@@ -96,7 +98,10 @@ impl TrainingData {
             ActionPadding::Hold => Padding::Hold,
             ActionPadding::Zero => Padding::Zero,
         };
-        let split = split_episodes(dataset.episodes.len(), settings.eval_split, seed)?;
+        let split = dataset.split_for_training(&settings.dataset_split, settings.eval_split, seed)?;
+        // What lies behind the last episode of use is not even decoded.
+        let used = split.train.iter().chain(&split.validation).max().map_or(0, |last| last + 1);
+        dataset.episodes.truncate(used);
         let files = settings.decoded_cache.clone();
         let options = CacheOptions {
             // At most half of what is free: a run needs more than pictures.
@@ -106,12 +111,15 @@ impl TrainingData {
             files: files.map(|folder| (folder, gib(settings.decoded_cache_gib) as u64)),
         };
         let loader = Loader::new(dataset, &features, windows, padding, &options)?;
-        let train = Sampler::new(loader.frames_of(&split.train), settings.samples_per_step(), seed)?;
+        let train = loader.frames_of(&split.train);
         let validation = loader.frames_of(&split.validation);
+        let used = (train.len() + validation.len(), split.train.len() + split.validation.len());
+        let train = Sampler::new(train, settings.samples_per_step(), seed)?;
         Ok(Self {
             loader,
             train,
             validation,
+            used,
             cameras,
             config: config.clone(),
             normalizer,
@@ -126,7 +134,12 @@ impl TrainingData {
         self.train.steps_per_epoch()
     }
 
-    /// Frames of the episodes, the validation's included.
+    /// Frames and episodes that train or validate.
+    pub fn used(&self) -> (usize, usize) {
+        self.used
+    }
+
+    /// Frames up to the last one of use; they are numbered so.
     pub fn frames(&self) -> usize {
         self.loader.dataset().used_frames()
     }

@@ -15,6 +15,8 @@ mod reflow;
 mod run;
 mod step;
 #[cfg(feature = "data")]
+pub mod tensorboard;
+#[cfg(feature = "data")]
 mod trainer;
 mod update;
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::Trainer;
+use super::tensorboard::{EventFile, scalars};
 use crate::policy::RunDir;
 use crate::{Error, Result};
 
@@ -52,10 +53,11 @@ pub struct Outcome {
     pub best: Option<(u64, f64)>,
 }
 
-/// Metrics as JSON lines, `metrics.jsonl` in the run's folder.
+/// Metrics as JSON lines, `metrics.jsonl` in the run's folder, and as TensorBoard shows them, in `tensorboard/`.
 struct Metrics {
     path: PathBuf,
     file: File,
+    events: Option<EventFile>,
 }
 
 impl Metrics {
@@ -74,12 +76,16 @@ impl Metrics {
         let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(&path, text).map_err(failed)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
-        Ok((Self { path, file }, kept))
+        Ok((Self { path, file, events: None }, kept))
     }
 
     fn write(&mut self, line: &Value) -> Result<()> {
         let written = writeln!(self.file, "{line}");
-        written.map_err(|e| Error::failure(format!("{}: {e}", self.path.display())))
+        written.map_err(|e| Error::failure(format!("{}: {e}", self.path.display())))?;
+        match (&mut self.events, line["step"].as_u64()) {
+            (Some(events), Some(step)) => events.write(step, &scalars(line)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,6 +107,7 @@ const SMOOTHING: f64 = 0.2;
 pub fn run(trainer: &mut Trainer, mut with: Run<'_>) -> Result<Outcome> {
     let settings = trainer.settings.clone();
     let (mut metrics, earlier) = Metrics::open(with.dir, trainer.done())?;
+    metrics.events = Some(EventFile::create(&with.dir.root().join("tensorboard"), trainer.done())?);
     let curve = |key: &str| -> Vec<(u64, f64)> {
         let point = |line: &Value| Some((line["step"].as_u64()?, line[key].as_f64()?));
         earlier.iter().filter_map(point).collect()

@@ -1,7 +1,6 @@
 //! One policy under every disturbance that fits: one table.
 
 use super::actor::Actor;
-use super::table::written;
 use super::{Args, described, progress};
 use crate::Result;
 use crate::cli::common::{note, table};
@@ -14,7 +13,7 @@ use crate::sim::{Environment, Perturbations};
 /// # Errors
 /// As [`crate::eval::evaluate`].
 pub fn run(args: &Args, environment: &dyn Environment, options: Options, actor: &mut Actor) -> Result<()> {
-    let setting = actor.settings(args)[0];
+    let setting = actor.settings(args)?[0];
     let device = actor.policy().map(|policy| policy.device().to_string());
     let seed = args.perturbing.seed(args.noise_seed);
     let panel = Panel::of(environment, options, seed, &mut |disturbed, name| {
@@ -53,8 +52,8 @@ fn print(policy: &str, panel: &Panel) {
         format!("{} less undisturbed", spaced(first)),
     ]];
     for row in &panel.rows {
-        let value = |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |m| written(&m.estimate));
-        let difference = |metric: &Measured| metric.difference.map(|difference| written(&difference));
+        let value = |name: &str| row.metric(name).map_or_else(|| "-".to_owned(), |m| m.estimate.to_string());
+        let difference = |metric: &Measured| metric.difference.map(|difference| difference.to_string());
         let named = row.perturbation.map(|p| (p.axis.name().to_owned(), format!("{} {}", p.level, row.unit)));
         let (name, level) = named.unwrap_or_else(|| ("undisturbed".to_owned(), "-".to_owned()));
         let less = row.metric(first).and_then(difference).unwrap_or_default();

@@ -4,7 +4,7 @@ use super::actor::Actor;
 use super::{Args, described, pictures, progress};
 use crate::Result;
 use crate::cli::common::{note, table};
-use crate::eval::{Estimate, Options, Row, Setting, Table, headline};
+use crate::eval::{Estimate, Latency, Options, Row, Setting, Table, Timing, headline};
 use crate::sim::Environment;
 
 /// Evaluates every policy with every setting and prints what was found.
@@ -20,7 +20,7 @@ pub fn run(
     let device = actors.iter().find_map(|actor| Some(actor.policy()?.device().to_string()));
     let mut rows = Vec::new();
     for actor in &mut actors {
-        for setting in actor.settings(args) {
+        for setting in actor.settings(args)? {
             let name = format!("{}{}", actor.name, solved(setting));
             let report = actor
                 .evaluate(environment, setting, options, &mut progress(format!("{name}: ")))
@@ -47,16 +47,28 @@ fn solved(setting: Setting) -> String {
         1 => ", 1 step".to_owned(),
         _ => format!(", {steps} steps"),
     });
-    solver + &steps
+    solver + &steps + &timed(setting.timing)
+}
+
+/// `, guided, 2 steps late` behind a policy's name; nothing where chunks take no time.
+fn timed(timing: Timing) -> String {
+    if timing == Timing::NONE {
+        return String::new();
+    }
+    let late = match timing.latency {
+        Latency::Steps(steps) => format!("{steps} steps late"),
+        Latency::Milliseconds(ms) => format!("{ms} ms late"),
+        Latency::Measured => "as late as measured".to_owned(),
+    };
+    format!(", {}, {late}", timing.execution.name())
 }
 
 /// The table for people: the metrics that say most; `--json` has all.
 fn print(found: &Table) {
     println!("{}, {}, 95 % intervals", found.environment, described(&found.options, &found.perturbations));
     let [first, second] = headline(found.environment);
-    let names = found.rows.iter().map(|row| &row.policy);
-    let versus =
-        found.rows.first().map(|row| &row.policy).filter(|first| names.clone().any(|name| name != *first));
+    let compared = found.rows.iter().any(|row| found.counterpart(row).is_some());
+    let versus = found.rows.first().map(|row| &row.policy).filter(|_| compared);
     let spaced = |name: &str| name.replace('_', " ");
     let mut cells = vec![[
         "policy".to_owned(),
@@ -64,6 +76,7 @@ fn print(found: &Table) {
         "steps".to_owned(),
         spaced(first),
         spaced(second),
+        "smoothness".to_owned(),
         "evaluations".to_owned(),
         "ms a chunk".to_owned(),
         versus.map_or(String::new(), |versus| format!("{} less {versus}'s", spaced(first))),
@@ -71,14 +84,15 @@ fn print(found: &Table) {
     for row in &found.rows {
         let report = &row.report;
         let dash = || "-".to_owned();
-        let estimate = |estimate: Option<Estimate>| estimate.map_or_else(dash, |e| written(&e));
+        let estimate = |estimate: Option<Estimate>| estimate.map_or_else(dash, |e| e.to_string());
         let difference = found.counterpart(row).map(|_| estimate(found.difference(row, first)));
         cells.push([
-            row.policy.clone(),
+            format!("{}{}", row.policy, timed(row.setting.timing)),
             row.setting.solver_name().map_or_else(dash, str::to_owned),
             row.setting.steps.map_or_else(dash, |steps| steps.to_string()),
             estimate(report.estimate(first)),
             estimate(report.estimate(second)),
+            estimate(report.estimate("smoothness")),
             report.evaluations_per_chunk().map_or_else(dash, |n| format!("{}", (n * 10.0).round() / 10.0)),
             report.ms_per_chunk().map_or_else(dash, |ms| format!("{ms:.3}")),
             difference.unwrap_or_default(),
@@ -94,30 +108,14 @@ fn print(found: &Table) {
     }
 }
 
-/// `-143.2 (-161.0 to -126.1)`, to the digits that the interval's width makes worth reading.
-pub fn written(estimate: &Estimate) -> String {
-    let width = (estimate.high - estimate.low).abs();
-    let digits = if width > 0.0 { (1.0 - width.log10().floor()).clamp(1.0, 4.0) as usize } else { 3 };
-    let [value, low, high] = [estimate.value, estimate.low, estimate.high].map(|v| format!("{v:.digits$}"));
-    format!("{value} ({low} to {high})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flow::Solver;
 
     #[test]
-    fn numbers_have_the_digits_that_their_interval_gives_them() {
-        let text = |low, value, high| written(&Estimate { value, low, high });
-        assert_eq!(text(-161.04, -143.22, -126.13), "-143.2 (-161.0 to -126.1)");
-        assert_eq!(text(0.963, 1.0, 1.0), "1.000 (0.963 to 1.000)");
-        assert_eq!(text(1.0, 1.0, 1.0), "1.000 (1.000 to 1.000)");
-    }
-
-    #[test]
     fn a_setting_is_told_as_far_as_there_is_one() {
-        let of = |solver, steps| solved(Setting { solver, steps });
+        let of = |solver, steps| solved(Setting { solver, steps, ..Setting::NONE });
         assert_eq!(of(Some(Solver::Heun), Some(10)), ", heun, 10 steps");
         assert_eq!(of(Some(Solver::Euler), Some(1)), ", euler, 1 step");
         assert_eq!(of(Some(Solver::Dopri5), None), ", dopri5");

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Shown, Statistic, statistics_json, statistics_text};
 use crate::cli::common::table;
+use crate::cli::contract::{in_words, read};
+use crate::cli::recording::license_of;
 use crate::data::{Feature, Survey};
 
 /// What is in it, as declared and as found.
@@ -19,6 +21,13 @@ pub fn shown(survey: &Survey) -> Shown {
         info.robot_type.as_deref().unwrap_or("unknown"),
         info.codebase_version,
     );
+    let license = license_of(&overview.root);
+    text.extend(license.iter().map(|license| format!("licence {license}, by its card README.md\n")));
+    let mut problems = survey.problems.clone();
+    let contract = read(&overview.root).unwrap_or_else(|e| {
+        problems.push(e.to_string());
+        None
+    });
     let features = info.features.iter().map(|(key, feature)| {
         let names = if feature.names.is_null() { String::new() } else { feature.names.to_string() };
         let (declared, kind) = (format!("{:?}", feature.shape), feature.dtype.to_string());
@@ -37,8 +46,9 @@ pub fn shown(survey: &Survey) -> Shown {
         })
         .collect();
     text += &statistics_text(&statistics);
-    text += if survey.problems.is_empty() { "no problems found\n" } else { "problems\n" };
-    text.extend(survey.problems.iter().map(|problem| format!("  {problem}\n")));
+    text.extend(contract.iter().map(|contract| format!("recorded in {}", in_words(contract))));
+    text += if problems.is_empty() { "no problems found\n" } else { "problems\n" };
+    text.extend(problems.iter().map(|problem| format!("  {problem}\n")));
     let cameras = survey
         .cameras
         .iter()
@@ -50,7 +60,8 @@ pub fn shown(survey: &Survey) -> Shown {
         "robot_type": info.robot_type, "fps": fps, "frames": info.total_frames,
         "episodes": info.total_episodes, "shortest_episode": shortest, "longest_episode": longest,
         "features": info.features, "cameras": Value::Object(cameras.collect()), "tasks": overview.tasks,
-        "splits": info.splits, "statistics": statistics_json(&statistics), "problems": survey.problems,
+        "splits": info.splits, "statistics": statistics_json(&statistics), "problems": problems,
+        "license": license, "contract": contract,
     });
     Shown { text, json, notes: Vec::new() }
 }

@@ -53,10 +53,17 @@ pub fn run(args: &Args, numbers: &[usize]) -> Result<()> {
 
 /// Checks that there are as many episodes as the last number says, before the first training.
 fn check_enough(recipe: &Recipe, numbers: &[usize]) -> Result<()> {
-    let counts = recipe.roots.iter().map(|root| Ok(Info::read(root)?.total_episodes));
+    let of_split = |info: Info| -> Result<usize> {
+        let splits = info.named_splits()?.into_iter();
+        Ok(splits.filter(|split| split.name == recipe.settings.dataset_split).map(|s| s.episodes.len()).sum())
+    };
+    let count = |root: &PathBuf| Info::read(root).and_then(of_split).map_err(|e| e.at(root.display()));
+    let counts = recipe.roots.iter().map(count);
     let (all, most) = (counts.sum::<Result<usize>>()?, numbers.last().copied().unwrap_or(0));
     if most > all {
-        return Err(Error::input(format!("--learning-curve {most}: the data set has {all} episodes")));
+        return Err(Error::input(format!(
+            "--learning-curve {most}: the data set has {all} episodes to train on"
+        )));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::reflow::Reflow;
 use super::{Args, features};
 use crate::cli::common::note;
-use crate::cli::recording::{self, Part};
+use crate::cli::recording::{self, Part, Plan};
 use crate::data::Dataset;
 use crate::policy::presets::{self, Preset};
 use crate::policy::{Config, Objective, Pretrained, RunDir, Stats, resolve};
@@ -246,18 +246,21 @@ fn default_dataset(preset: &Preset, episodes: Option<usize>) -> Result<PathBuf> 
     let root: PathBuf = ["outputs", "data", &name].iter().collect();
     if !root.join("meta/info.json").is_file() {
         note(format!("recording {frames} frames of {env} to {}", root.display()));
-        let parts = if published {
+        let plan = if published {
             let options = record::Options {
                 max_frames: Some(frames),
                 max_steps: environment.spec().horizon,
                 labels: Labels::SeedExpert,
                 ..record::Options::default()
             };
-            vec![Part { options, driver: Scripted::SeedExpert.driver() }]
+            let command = format!("flowgpu collect --env {env} --policy expert-seed --max-frames {frames}");
+            Plan::of_expert(vec![Part::train(options)], Scripted::SeedExpert, "expert-seed", command)
         } else {
-            recording::default_mixture(environment.spec(), frames)
+            let command = format!("flowgpu collect --env {env} --max-frames {frames}");
+            let mixture = recording::default_mixture(environment.spec(), frames);
+            Plan::of_expert(mixture, Scripted::Expert, "expert", command)
         };
-        recording::record_dataset(&root, environment.as_ref(), parts, 0)?;
+        recording::record_dataset(&root, environment.as_ref(), plan)?;
     }
     Ok(root)
 }

@@ -65,7 +65,10 @@ pub struct Settings {
     /// Keys all randomness
     #[arg(long)]
     seed: Option<u64>,
-    /// Share of the episodes kept for the validation loss
+    /// The data set's split to train on [default: train]
+    #[arg(long, value_name = "NAME")]
+    dataset_split: Option<String>,
+    /// Share of the episodes kept for the validation loss, where the data set has no split `validation`
     #[arg(long)]
     eval_split: Option<f64>,
     /// Crops training pictures at random, to this share of each side at least; 1 for none
@@ -153,6 +156,7 @@ impl Settings {
             grad_clip_norm: self.grad_clip_norm.unwrap_or(base.grad_clip_norm),
             ema_decay: self.ema_decay.unwrap_or(base.ema_decay),
             seed: self.seed.unwrap_or(base.seed),
+            dataset_split: self.dataset_split.clone().unwrap_or(base.dataset_split),
             eval_split: self.eval_split.unwrap_or(base.eval_split),
             random_crop: self.random_crop.unwrap_or(base.random_crop),
             color_jitter: match &self.color_jitter {

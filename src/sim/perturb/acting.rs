@@ -78,7 +78,7 @@ impl Acting {
     }
 
     /// Whether the decision of a step is taken: the first one is, and of n steps ⌈n r⌉ are, evenly spread.
-    fn takes(&self, step: usize) -> bool {
+    pub fn takes(&self, step: usize) -> bool {
         let taken = |steps: usize| (steps as f64 * self.rate).ceil();
         taken(step + 1) > taken(step)
     }

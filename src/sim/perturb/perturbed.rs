@@ -151,6 +151,10 @@ impl Environment for Perturbed {
         self.inner.disturbable()
     }
 
+    fn takes_decision(&self) -> bool {
+        self.acting.takes(self.step)
+    }
+
     fn executed(&self) -> Option<&[f64]> {
         self.acting.executed()
     }

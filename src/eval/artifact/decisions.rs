@@ -1,0 +1,49 @@
+//! What was decided in each episode, kept while an evaluation runs: traces and videos are made from it in the end, also of
+//! episodes from before an interruption.
+
+use serde::{Deserialize, Serialize};
+
+use crate::eval::trial::Played;
+
+/// The decisions of an episode: what plays it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decisions {
+    /// Its number.
+    pub episode: usize,
+    /// T actions as they were decided, each `[dim]`.
+    pub actions: Vec<Vec<f64>>,
+    /// T actions as they were executed.
+    pub executed: Vec<Vec<f64>>,
+    /// Chunks as they were made.
+    pub chunks: Vec<MadeChunk>,
+}
+
+/// A chunk of an episode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeChunk {
+    /// The step it was asked for at.
+    pub asked: usize,
+    /// The step it arrived at.
+    pub arrived: usize,
+    /// Actions [H, A].
+    pub actions: Vec<f32>,
+}
+
+impl Decisions {
+    /// Those of an episode that was played.
+    pub fn of(played: &Played) -> Self {
+        let chunk = |chunk: &crate::eval::executor::ChunkLog| MadeChunk {
+            asked: chunk.asked,
+            arrived: chunk.arrived,
+            actions: chunk.actions.clone(),
+        };
+        Self {
+            episode: played.episode.index,
+            actions: played.episode.actions.clone(),
+            executed: played.episode.executed.clone(),
+            chunks: played.log.chunks.iter().map(chunk).collect(),
+        }
+    }
+}
