@@ -276,14 +276,15 @@ fn a_table_can_be_asked_for_in_a_file() {
 fn exploration_noise_is_the_same_for_the_same_seed() {
     let run = |more: &[&str]| eval(&[&["--policy", "expert"], more].concat());
     let plain = run(&[]);
-    assert!(plain["exploration_noise"].is_null());
+    assert!(plain["perturbations"].is_null());
     assert_eq!(run(&["--exploration-noise", "0"])["metrics"], plain["metrics"]);
     let noisy = run(&["--exploration-noise", "0.7"]);
-    assert_eq!(noisy["exploration_noise"], 0.7);
+    assert_eq!(noisy["perturbations"], json!({ "action-noise": 0.7 }));
+    assert_eq!(run(&["--action-noise", "0.7"])["metrics"], noisy["metrics"]);
     assert_ne!(noisy["metrics"], plain["metrics"]);
     assert_eq!(run(&["--exploration-noise", "0.7"])["metrics"], noisy["metrics"]);
     let (table, _) = told(&["eval", "--env", "pendulum", "--policy", "noop", "--exploration-noise", "0.7"]);
-    assert!(table.contains("exploration noise 0.7"), "{table}");
+    assert!(table.contains("action noise 0.7"), "{table}");
     assert_ne!(run(&["--exploration-noise", "0.7", "--noise-seed", "5"])["metrics"], noisy["metrics"]);
 }
 
@@ -331,8 +332,8 @@ fn what_makes_no_sense_is_refused_by_name() {
         (&["--policy", "nobody"], "unknown policy `nobody`"),
         (&["--policy", "pursuit"], "pursuit: the policy sees `observation.image`"),
         (&["--steps", "1,2", "--gif", "x.gif"], "--gif shows one policy"),
-        (&["--exploration-noise", "-0.1"], "the exploration noise is -0.1: use a finite standard deviation"),
-        (&["--exploration-noise", "nan"], "the exploration noise is NaN"),
+        (&["--exploration-noise", "-0.1"], "--action-noise is -0.1: use a finite number, 0 or more"),
+        (&["--exploration-noise", "nan"], "--action-noise is NaN"),
     ] {
         let (status, told) = refusal(&[&eval, arguments].concat());
         assert!(status == Some(2) && told.contains(sentence), "{arguments:?}: {status:?} {told}");

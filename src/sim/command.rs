@@ -21,6 +21,7 @@ use std::sync::LazyLock;
 use super::disturbable::{Disturbable, Frame, Quantity, Shove, turn_seen};
 use super::numpy_random::NumpyRng;
 use super::shapes::{arc, paint, rod};
+use super::unmixed::unmixed;
 use super::{
     Contract, ENVIRONMENT_STATE, Environment, Feature, Observation, STATE, Spec, Step, checked_action,
 };
@@ -280,6 +281,16 @@ impl Environment for Command {
     }
 
     /// From above, forward is up: velocities as lines from the middle, turning as arcs; commands pale and wide.
+    /// What lies behind the measurements, going by the command that was seen.
+    fn expert_seeing(&self, observation: &Observation) -> Option<Vec<f64>> {
+        let hidden = unmixed(&BODY.mixing, &observation.state)?;
+        let command = <[f32; 3]>::try_from(&observation.environment_state[..]).ok()?;
+        let mut walker = Self { phase: hidden[4].atan2(hidden[3]), ..self.clone() };
+        walker.velocity.copy_from_slice(&hidden[..3]);
+        walker.joints.copy_from_slice(&hidden[5..]);
+        Some(walker.expert(command.map(f64::from)).to_vec())
+    }
+
     fn disturbable(&self) -> &'static Disturbable {
         &DISTURBABLE
     }

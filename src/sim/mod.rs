@@ -20,6 +20,7 @@ pub mod rollout;
 mod scattered;
 mod seen;
 mod shapes;
+mod unmixed;
 
 pub use command::Command;
 pub use contract::{Contract, FeatureContract, Horizon, TaskContract};
