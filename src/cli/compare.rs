@@ -2,11 +2,14 @@
 
 mod panel;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+use serde_json::Value;
 
 use super::common::{DeviceArgs, table};
 use crate::eval::artifact::Artifact;
-use crate::eval::compare::{Pair, Summarised, check_comparable, compare, corrected, to_json};
+use crate::eval::compare::{Summarised, check_comparable, compare, corrected, to_json};
 use crate::eval::{Estimate, headline};
 use crate::{Error, Result};
 
@@ -52,7 +55,8 @@ pub fn run(args: Args) -> Result<()> {
             "give at least two folders that `flowgpu eval --output-dir` wrote, or --panel",
         ));
     }
-    let artifacts: Vec<Artifact> = args.folders.iter().map(Artifact::read).collect::<Result<_>>()?;
+    let mut artifacts: Vec<Artifact> = args.folders.iter().map(Artifact::read).collect::<Result<_>>()?;
+    tell_apart(&mut artifacts);
     let mut pairs = Vec::new();
     for (i, ours) in artifacts.iter().enumerate() {
         let others = if args.all_pairs { &artifacts[..i] } else { &artifacts[..i.min(1)] };
@@ -60,25 +64,46 @@ pub fn run(args: Args) -> Result<()> {
             pairs.extend(compare(ours, theirs)?);
         }
     }
-    let pairs = corrected(named_apart(pairs, &artifacts));
+    let pairs = corrected(pairs);
     let rows: Vec<Summarised> = artifacts.iter().map(Summarised::of).collect();
     if args.json {
         println!("{}", to_json(&rows, &pairs));
         return Ok(());
     }
     print_rows(&artifacts, &rows)?;
+    note_conditions(&artifacts);
     println!();
     pairs.iter().for_each(|pair| println!("{}.", pair.in_words()));
     Ok(())
 }
 
-/// Pairs of policies of one name are told apart by their folders.
-fn named_apart(pairs: Vec<Pair>, artifacts: &[Artifact]) -> Vec<Pair> {
-    let twice = |name: &str| artifacts.iter().filter(|artifact| artifact.run.policy.name == name).count() > 1;
-    if !artifacts.iter().any(|artifact| twice(&artifact.run.policy.name)) {
-        return pairs;
+/// Adds folders to names that stand more than once.
+fn tell_apart(artifacts: &mut [Artifact]) {
+    let names: Vec<String> = artifacts.iter().map(|artifact| artifact.run.policy.name.clone()).collect();
+    for artifact in artifacts {
+        let name = &mut artifact.run.policy.name;
+        if names.iter().filter(|other| *other == name).count() > 1 {
+            *name = format!("{name} in {}", artifact.folder.display());
+        }
     }
-    pairs
+}
+
+/// Says which conditions are not the same for all: a disturbance may be what is compared.
+fn note_conditions(artifacts: &[Artifact]) {
+    let Some(first) = artifacts.first() else { return };
+    let conditions = |artifact: &Artifact| {
+        let run = &artifact.run.conditions;
+        run.perturbations.iter().chain(&run.timing).map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let usual: BTreeMap<String, Value> = conditions(first);
+    let mut differ: BTreeSet<String> = BTreeSet::new();
+    for other in artifacts.iter().map(conditions) {
+        let keys = usual.keys().chain(other.keys());
+        differ.extend(keys.filter(|key| usual.get(*key) != other.get(*key)).cloned());
+    }
+    if !differ.is_empty() {
+        println!("conditions differ: {}", differ.into_iter().collect::<Vec<_>>().join(", "));
+    }
 }
 
 /// What was measured, a row an evaluation.

@@ -345,3 +345,138 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Pendulum, rollout};
+
+    /// Chunks of four actions that say when they were asked for: 0.1 n + 0.01 i at step n.
+    #[derive(Default)]
+    struct Clock {
+        steps: BTreeMap<usize, usize>,
+        requests: Vec<Request>,
+    }
+
+    impl Planner for Clock {
+        fn chunk_size(&self) -> usize {
+            4
+        }
+
+        fn n_action_steps(&self) -> usize {
+            2
+        }
+
+        fn reset(&mut self) -> Result<()> {
+            self.steps.clear();
+            Ok(())
+        }
+
+        fn see(&mut self, episodes: &[usize], _: &[Observation]) -> Result<()> {
+            episodes.iter().for_each(|episode| *self.steps.entry(*episode).or_default() += 1);
+            Ok(())
+        }
+
+        fn plan(&mut self, requests: &[Request], _: Chunking) -> Result<Vec<Planned>> {
+            self.requests.extend(requests.iter().cloned());
+            let planned = |request: &Request| {
+                let asked = (self.steps[&request.episode] - 1) as f32;
+                let actions: Vec<f32> = (0..4).map(|i| 0.1 * asked + 0.01 * i as f32).collect();
+                Planned { normalized: actions.clone(), actions, evaluations: 1 }
+            };
+            Ok(requests.iter().map(planned).collect())
+        }
+    }
+
+    /// What is executed in eight steps, as (step asked, place in the chunk); -1 where the robot stands still.
+    fn executed(timing: Timing) -> (Vec<(i32, i32)>, EpisodeLog, Vec<Request>) {
+        let mut clock = Clock::default();
+        let mut executor = Executor::new(&mut clock, timing, 20.0).expect("means something");
+        let played = rollout(&Pendulum::new(0), 1, [3], 8, &mut |turns| executor.act(turns)).expect("runs");
+        let log = executor.take_logs().remove(&3).expect("played");
+        let place = |action: &Vec<f64>| {
+            let hundredths = (action[0] * 100.0).round() as i32;
+            (hundredths / 10, hundredths % 10)
+        };
+        let idle: Vec<usize> = (0..8).filter(|&i| played[0].actions[i] == [0.0]).collect();
+        let mut all: Vec<(i32, i32)> = played[0].actions.iter().map(place).collect();
+        // Step 0 of chunk 0 is zero as well.
+        idle.into_iter().filter(|&i| i > 0).for_each(|i| all[i] = (-1, -1));
+        drop(executor);
+        (all, log, clock.requests)
+    }
+
+    fn timing(delay: usize, execution: Execution) -> Timing {
+        Timing { latency: Latency::Steps(delay), execution, ..Timing::NONE }
+    }
+
+    const NAIVE: Execution = Execution::Move(Chunking::Naive);
+
+    #[test]
+    fn without_delay_a_chunk_lasts_its_action_steps() {
+        for execution in [NAIVE, Execution::Wait] {
+            let (all, log, _) = executed(timing(0, execution));
+            assert_eq!(all, [(0, 0), (0, 1), (2, 0), (2, 1), (4, 0), (4, 1), (6, 0), (6, 1)]);
+            assert_eq!((log.chunks.len(), log.idle_steps, log.deadline_misses), (4, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_late_chunk_begins_at_the_action_that_is_due_when_it_arrives() {
+        let (all, log, _) = executed(timing(1, NAIVE));
+        // Asked for at 2, there at 3: action 0 of it was for step 2.
+        assert_eq!(all, [(0, 0), (0, 1), (0, 2), (2, 1), (2, 2), (4, 1), (4, 2), (6, 1)]);
+        assert_eq!(
+            log.chunks.iter().map(|c| (c.asked, c.arrived)).collect::<Vec<_>>(),
+            [(0, 0), (2, 3), (4, 5), (6, 7)]
+        );
+    }
+
+    #[test]
+    fn a_robot_that_waits_stands_still_and_then_executes_from_the_start() {
+        let (all, log, _) = executed(timing(1, Execution::Wait));
+        assert_eq!(all, [(0, 0), (0, 1), (-1, -1), (2, 0), (2, 1), (-1, -1), (5, 0), (5, 1)]);
+        assert_eq!(log.idle_steps, 2);
+    }
+
+    #[test]
+    fn a_chunk_that_comes_after_the_last_action_leaves_the_robot_without() {
+        let (all, log, _) = executed(timing(3, NAIVE));
+        assert_eq!(all[..6], [(0, 0), (0, 1), (0, 2), (0, 3), (-1, -1), (2, 3)]);
+        assert!(log.idle_steps >= 1);
+    }
+
+    #[test]
+    fn what_goes_on_is_told_what_is_left_of_the_chunk_before_and_how_late_it_will_be() {
+        let (_, _, requests) = executed(timing(1, Execution::Move(Chunking::Prefix)));
+        assert_eq!(requests[0], Request { episode: 3, continuing: None });
+        let continuing = requests[1].continuing.as_ref().expect("a chunk before");
+        assert_eq!((continuing.planned.as_slice(), continuing.delay), (&[0.02, 0.03][..], 1));
+        let (_, _, naive) = executed(timing(1, NAIVE));
+        assert!(naive.iter().all(|request| request.continuing.is_none()));
+    }
+
+    #[test]
+    fn milliseconds_are_whole_steps_and_a_deadline_is_missed_or_kept() {
+        assert_eq!([0.0, 1.0, 50.0, 50.1, 149.0].map(|ms| steps_of(ms, 20.0)), [0, 1, 1, 2, 3]);
+        let late =
+            |ms| Timing { latency: Latency::Milliseconds(ms), deadline_ms: Some(40.0), ..Timing::NONE };
+        let (all, log, _) = executed(late(30.0));
+        assert_eq!((all[2], log.deadline_misses), ((0, 2), 0), "one step late, in time");
+        let (_, log, _) = executed(late(41.0));
+        assert_eq!(log.deadline_misses, log.chunks.len());
+        let measured = Timing { latency: Latency::Measured, ..Timing::NONE };
+        let (_, log, _) = executed(measured);
+        assert!(log.chunks.iter().all(|chunk| chunk.arrived <= chunk.asked + 8));
+    }
+
+    #[test]
+    fn numbers_that_mean_nothing_are_named() {
+        let mut clock = Clock::default();
+        let wrong = Timing { latency: Latency::Milliseconds(-1.0), ..Timing::NONE };
+        let told = Executor::new(&mut clock, wrong, 20.0).err().expect("refused").to_string();
+        assert!(told.starts_with("--latency-ms is -1"), "{told}");
+        let wrong = Timing { deadline_ms: Some(f64::NAN), ..Timing::NONE };
+        assert!(Executor::new(&mut clock, wrong, 20.0).is_err());
+    }
+}

@@ -51,7 +51,7 @@ impl Planner for NetworkPlanner<'_> {
             self.states.iter().for_each(|key| self.state.extend_from_slice(observation.vector(key)));
         }
         let images = self.frames.iter().map(|frames| Images::Bytes(frames)).collect();
-        self.policy.see(episodes, Observations { images, state: &self.state })
+        self.policy.see(episodes, &Observations { images, state: &self.state })
     }
 
     fn plan(&mut self, requests: &[Request], chunking: Chunking) -> Result<Vec<Planned>> {

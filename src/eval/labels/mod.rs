@@ -19,6 +19,8 @@
 
 mod reruns;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 pub use reruns::{Diagnosis, TrainingRange};
 pub use rules::{AGREEMENT, Evidence, OUTSIDE, Reruns, judge};
