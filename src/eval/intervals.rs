@@ -68,29 +68,14 @@ pub fn jeffreys(successes: usize, trials: usize) -> Estimate {
     if trials == 0 {
         return Estimate { value: f64::NAN, low: 0.0, high: 1.0 };
     }
-    // The distribution's quantile is found by halving: `inv_beta_reg` stops at its first guess's bounds for rare successes.
-    let below = |successes: usize| {
-        let (a, b) = (successes as f64 + 0.5, (trials - successes) as f64 + 0.5);
-        if successes == 0 {
-            return 0.0;
-        }
-        boundary(0.0, 1.0, |share| statrs::function::beta::beta_reg(a, b, share) < TAIL)
-    };
     let successes = successes.min(trials);
-    Estimate {
-        value: successes as f64 / trials as f64,
-        low: below(successes),
-        high: 1.0 - below(trials - successes),
-    }
-}
-
-/// Where what holds at `inside`, and not at `outside`, stops to hold, to 2^-64 of their distance.
-pub(super) fn boundary(mut inside: f64, mut outside: f64, holds: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..64 {
-        let middle = 0.5 * (inside + outside);
-        *(if holds(middle) { &mut inside } else { &mut outside }) = middle;
-    }
-    0.5 * (inside + outside)
+    let failures = trials - successes;
+    let below = |count: usize, others: usize| match count {
+        0 => 0.0,
+        _ => statrs::function::beta::inv_beta_reg(count as f64 + 0.5, others as f64 + 0.5, TAIL),
+    };
+    let value = successes as f64 / trials as f64;
+    Estimate { value, low: below(successes, failures), high: 1.0 - below(failures, successes) }
 }
 
 /// The mean of values `[n]` with its bootstrap interval. Resample r takes the same places of every list of that length,

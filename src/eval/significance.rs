@@ -7,7 +7,7 @@
 use std::f64::consts::LN_2;
 
 use super::Estimate;
-use super::intervals::{Z, boundary};
+use super::intervals::Z;
 use crate::{Error, Result};
 
 /// What a p-value has to be below: as unlikely as what a 95 % interval leaves out.
@@ -86,6 +86,15 @@ fn tango(b: f64, c: f64, n: f64) -> Estimate {
     };
     let value = (b - c) / n;
     Estimate { value, low: boundary(value, -1.0, kept), high: boundary(value, 1.0, kept) }
+}
+
+/// Where what holds at `inside`, and not at `outside`, stops to hold, to 2^-64 of their distance.
+fn boundary(mut inside: f64, mut outside: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..64 {
+        let middle = 0.5 * (inside + outside);
+        *(if holds(middle) { &mut inside } else { &mut outside }) = middle;
+    }
+    0.5 * (inside + outside)
 }
 
 /// Episodes after which two methods whose outcomes disagree in the share `discordant` of episodes, and whose shares of
