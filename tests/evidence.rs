@@ -105,6 +105,35 @@ fn assert_equal_but_for_times(one: &Path, other: &Path) {
     }
 }
 
+/// Checks a folder's files against the published schemas.
+fn assert_keeps_to_schemas(folder: &Path) {
+    let schema = |name: &str| {
+        let schema = read(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema").join(name));
+        jsonschema::validator_for(&schema).expect("a schema")
+    };
+    let check = |validator: &jsonschema::Validator, value: &Value| {
+        let errors: Vec<String> =
+            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    };
+    check(&schema("run.schema.json"), &read(folder.join("run.json")));
+    let validator = schema("episode.schema.json");
+    episodes(folder).iter().for_each(|episode| check(&validator, episode));
+    // A schema that takes anything would be none.
+    let mut other = episodes(folder).remove(0);
+    other["outcome"] = json!("maybe");
+    assert!(!validator.is_valid(&other));
+}
+
+#[test]
+fn what_is_left_keeps_to_its_published_schema() {
+    let lab = Lab::new();
+    let some = ["--policy", "random", "--episodes", "4", "--shove", "40", "--occlusion", "0.2"];
+    assert_keeps_to_schemas(&lab.eval("random", &some));
+    let policy = ["--policy", "pursuit", "--episodes", "3", "--n-action-steps", "8", "--latency-ms", "measured"];
+    assert_keeps_to_schemas(&lab.eval("policy", &policy));
+}
+
 /// The page's example: 120 demonstrations, 30 held-out rollouts, and everything that belongs to them, twice.
 #[test]
 fn from_120_demonstrations_to_30_held_out_rollouts_every_byte_but_times_is_the_same() {
@@ -165,7 +194,7 @@ fn from_120_demonstrations_to_30_held_out_rollouts_every_byte_but_times_is_the_s
     assert!(card.contains("validation") && card.contains("stress") && card.contains("license"), "{card}");
     let run = read(first.join("run.json"));
     assert_eq!((&run["complete"], &run["episodes"]), (&json!(true), &json!(30)));
-    assert_eq!(run["contract"]["action"]["units"], json!(["N·m"]));
+    assert_eq!(run["contract"]["action"]["units"], json!(["N m"]));
     assert_eq!(run["policy"]["sha256"].as_str().map(str::len), Some(64));
     let all = episodes(&first);
     assert_eq!(all.len(), 30);
@@ -289,11 +318,11 @@ fn what_is_not_the_same_task_and_episodes_is_not_compared() {
     lab.eval("other-task", &["--policy", "expert", "--episodes", "4", "--env", "pendulum"]);
     let a = lab.text("a");
     let against = |name: &str| refusal(&["compare", &a, &lab.text(name)]);
-    let told = against("other-seed");
-    assert!(told.contains("they differ in `seed` (43 and 42)"), "{told}");
+    let refused = against("other-seed");
+    assert!(refused.contains("they differ in `seed` (43 and 42)"), "{refused}");
     assert!(against("more").contains("`episodes` (5 and 4)"));
-    let told = against("other-task");
-    assert!(told.contains("`contract.environment`") && told.contains("`contract.action"), "{told}");
+    let refused = against("other-task");
+    assert!(refused.contains("`contract.environment`") && refused.contains("`contract.action"), "{refused}");
     // Under other conditions the same episodes may be compared: that is what a disturbance does.
     lab.eval("late", &["--policy", "expert", "--episodes", "4", "--action-delay", "4", "--name", "late"]);
     let words = told(&["compare", &a, &lab.text("late")]);
@@ -405,7 +434,7 @@ fn a_program_that_does_not_keep_to_the_protocol_is_told_what_is_wrong() {
         ])
     };
     assert!(say("exit 7").contains("the program ended before it answered"));
-    assert!(say("echo hello").contains("`hello` is not what the protocol says"));
+    assert!(say("read h; echo hello").contains("`hello` is not what the protocol says"));
     assert!(
         say("read h; echo '{\"chunk_size\":2,\"n_action_steps\":3}'")
             .contains("no more of them executed than there are")
