@@ -213,13 +213,13 @@ fn given_actions_are_clean_and_are_not_taught() {
     let dataset = Dataset::open(&DATA.1).expect("opens");
     let config = Config { rtc_training_max_delay: 4, ..preset("pursuit").expect("known") };
     let normalizer = Normalizer::new(&config, &statistics(&dataset).expect("finite")).expect("complete");
-    let settings = TrainConfig { batch_size: 16, ..TrainConfig::default() };
+    let settings = TrainConfig { batch_size: 32, ..TrainConfig::default() };
     let data = TrainingData::new(dataset, &config, normalizer, &settings).expect("fits");
     let batch = data.batch(3).expect("made");
     let (slots, size) = (config.chunk_size, config.noise_len());
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     let (mut lengths, mut taught) = ([false; 5], 0);
-    for sample in 0..16 {
+    for sample in 0..32 {
         let times = &batch.times[sample * slots..][..slots];
         let given = times.iter().take_while(|&&t| t == 1.0).count();
         lengths[given] = true;
@@ -232,11 +232,11 @@ fn given_actions_are_clean_and_are_not_taught() {
         assert!(weights[..given].iter().all(|&weight| weight == 0.0), "{weights:?}");
         taught += weights.iter().filter(|&&weight| weight > 0.0).count();
     }
-    assert_eq!(lengths, [true; 5], "16 samples draw every length from 0 to 4");
+    assert_eq!(lengths, [true; 5], "32 samples draw every length from 0 to 4");
     let sum: f32 = batch.weights.iter().sum();
-    assert!(taught < 16 * slots && (sum * 2.0 - 1.0).abs() < 1e-6, "{taught} actions of two numbers: {sum}");
+    assert!(taught < 32 * slots && (sum * 2.0 - 1.0).abs() < 1e-6, "{taught} actions of two numbers: {sum}");
     let half = batch.part(1, 2);
-    assert_eq!(half.times, &batch.times[8 * slots..]);
+    assert_eq!(half.times, &batch.times[16 * slots..]);
     let held_out = data.validation(4, 1).next().expect("one").expect("made");
     assert!(held_out.times.chunks(slots).all(|times| times.iter().all(|t| *t == times[0] && *t < 1.0)));
     assert_eq!(held_out.times.len(), 4 * slots);
@@ -245,16 +245,17 @@ fn given_actions_are_clean_and_are_not_taught() {
 #[test]
 fn a_run_with_given_actions_resumes_to_the_same_bytes_and_starts_from_one_without() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [plain, whole, halved, tuned] =
-        ["plain", "whole", "halved", "tuned"].map(|name| folder.path().join(name));
-    let how = ["--steps", "14", "--eval-freq", "7", "--grad-accum-steps", "2"];
+    let [plain, whole, killed, tuned] =
+        ["plain", "whole", "killed", "tuned"].map(|name| folder.path().join(name));
+    let how = ["--steps", "30", "--grad-accum-steps", "2", "--eval-freq", "10"];
     let given = ["--set", "rtc_training_max_delay=4"];
     finished(train(&plain, &how));
-    finished(train(&whole, &[&how[..], &given].concat()));
-    finished(train(&halved, &[&how[..], &given, &["--steps", "7"]].concat()));
-    let output = resume(&halved, &["--steps", "14"]);
+    let with = [&how[..], &given].concat();
+    finished(train(&whole, &with));
+    kill_at(train(&killed, &with).stderr(Stdio::piped()).spawn().expect("starts"), "step 15/");
+    let output = resume(&killed, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(weights(&whole) == weights(&halved), "other bytes than the run left alone");
+    assert!(weights(&whole) == weights(&killed), "other bytes than the run left alone");
     assert!(weights(&whole) != weights(&plain), "the key does something");
     let from = ["--policy", text(&plain), "--steps", "7"];
     let mut command = binary();

@@ -1,8 +1,8 @@
-//! Real-time chunking (Black, Galliker, Levine, arXiv 2506.07339): a chunk that is drawn towards what is left of the one
-//! before it, while it is made.
+//! Real-time chunking (Black, Galliker, Levine, arXiv 2506.07339): a chunk that is drawn towards what is left of the
+//! one before it, while it is made.
 //!
-//! ΠGDM's inpainting (Song et al., ICLR 2023) on a flow. With τ the way from noise to action (t, or 1 − t where the noise is
-//! at t = 1), u the velocity along τ, Y the planned actions and W a mask:
+//! ΠGDM's inpainting (Song et al., ICLR 2023) on a flow. With τ the way from noise to action (t, or 1 − t where the
+//! noise is at t = 1), u the velocity along τ, Y the planned actions and W a mask:
 //!
 //! ```text
 //! a  = x + (1 − τ) u(x, τ)                      the action that x is on its way to
@@ -10,8 +10,8 @@
 //! g  = (∂a/∂x)ᵀ e = e + (1 − τ) (∂u/∂x)ᵀ e
 //! u' = u + min(max_weight, (1 − τ) / (τ r²)) g        r² = (1 − τ)² / (τ² + (1 − τ)²)
 //! ```
-//! The Jacobian is the exact one: whoever calls multiplies by its transpose. Names of indices are the paper's: the first d
-//! actions will have been executed when the new chunk arrives, H − s are planned, H are in a chunk.
+//! The Jacobian is the exact one: whoever calls multiplies by its transpose. In the paper's letters the first d actions
+//! will have been executed when the new chunk arrives, H − s are planned, and H are in a chunk.
 
 use super::NoiseAt;
 use super::path::{row_length, same_length};
@@ -50,8 +50,8 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The velocity v(x, t) [B, n] turned towards the goal, at x [B, n] and t `[B]`. `pull_back` multiplies the transposed
-    /// Jacobian ∂v/∂x at (x, t) with what it is given, [B, n].
+    /// The velocity v(x, t) [B, n] turned towards the goal, at x [B, n] and t `[B]`. `pull_back` multiplies the
+    /// transposed Jacobian ∂v/∂x at (x, t) with what it is given, [B, n].
     ///
     /// # Errors
     /// If lengths do not fit; those of `pull_back`.

@@ -104,7 +104,8 @@ impl Graph {
     }
 
     /// An empty graph whose parameters stay as they are: its backward pass makes gradients of inputs that ask for one
-    /// ([`Self::want_gradient`]), and none of parameters, so that a bank needs nothing but weights. Nothing is dropped out.
+    /// ([`Self::want_gradient`]), and none of parameters, so that a bank needs nothing but weights. Nothing is dropped
+    /// out.
     pub fn frozen(params: Arc<Params>) -> Self {
         Self { frozen: true, ..Self::new(params, Some(Training { dropout: 0.0 })) }
     }

@@ -158,8 +158,8 @@ pub struct Config {
     pub observation_dropout: f32,
     /// What stands for no observation.
     pub unconditional: Unconditional,
-    /// Actions at a training chunk's start that may be given, at most: each sample draws how many, from none to this. What
-    /// a policy needs for [`super::Chunking::Prefix`]; 0 trains plainly.
+    /// Actions at a training chunk's start that may be given, at most: each sample draws how many, from none to this.
+    /// What a policy needs for [`super::Chunking::Prefix`]; 0 trains plainly.
     pub rtc_training_max_delay: usize,
     /// The flow's conventions.
     pub flow: FlowConfig,
@@ -318,8 +318,8 @@ impl Config {
                 "only the objective flow has a time at which an action is clean".to_owned()
             }
             Family::VelocityMlp(_) => {
-                "a velocity_mlp has one flow time for a whole chunk, not one for each action: remove the key, or use a \
-                 patch_decoder or a flowmatching policy"
+                "a velocity_mlp has one flow time for a whole chunk, not one for each action: remove the key, or \
+                 use a patch_decoder or a flowmatching policy"
                     .to_owned()
             }
             _ if delay >= self.chunk_size => {

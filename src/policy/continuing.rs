@@ -22,7 +22,8 @@ pub enum Chunking {
     Naive,
     /// The actions that will have been executed are given to the network: a policy that was trained so.
     Prefix,
-    /// The chunk is drawn towards all that is planned, by the network's own Jacobian: every flow. Two passes a velocity.
+    /// The chunk is drawn towards all that is planned, by the network's own Jacobian: every flow. A velocity counts as
+    /// two passes.
     Guided {
         /// The largest weight of the correction.
         max_weight: f64,
@@ -37,7 +38,7 @@ impl Chunking {
 /// What is left of the chunk before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Continuation {
-    /// Actions that are planned from now on, as the network has them, [k, N] of at most H; those of [`Chunk::normalized`].
+    /// Actions that are planned from now on, [k, N] of at most H, as [`Chunk::normalized`] has them.
     pub planned: Vec<f32>,
     /// How many of them will have been executed when the new chunk arrives.
     pub delay: usize,
@@ -66,14 +67,16 @@ impl Continuation {
         }
         if self.delay > known {
             return Err(Error::input(format!(
-                "{} actions will be executed before the new chunk is there, but {known} are planned: execute fewer of a chunk",
+                "{} actions will be executed before the new chunk is there, but {known} are planned: \
+                 execute fewer of a chunk",
                 self.delay
             )));
         }
         let most = config.rtc_training_max_delay;
         if chunking == Chunking::Prefix && self.delay > most {
             return Err(Error::input(format!(
-                "a delay of {} steps is longer than the policy was trained for: its `rtc_training_max_delay` is {most}",
+                "a delay of {} steps is longer than the policy was trained for: its `rtc_training_max_delay` \
+                 is {most}",
                 self.delay
             )));
         }
@@ -109,8 +112,8 @@ impl Policy {
         }
     }
 
-    /// Chunks for B observations from `noise` [B, H, N] (normalised), each going on from its plan. One with nothing planned
-    /// is what [`Self::predict_chunk`] makes, to the bit. Remembers nothing.
+    /// Chunks for B observations from `noise` [B, H, N] (normalised), each going on from its plan. Remembers nothing.
+    /// Where nothing is planned for any, they are those of [`Self::predict_chunk`], to the bit.
     ///
     /// # Errors
     /// As [`Self::predict_chunk`] and [`Self::check_chunking`]; if a plan does not fit the policy.
@@ -124,8 +127,8 @@ impl Policy {
         self.continued(observations, noise, plans, chunking, |i| format!("sample {i}"))
     }
 
-    /// New chunks for some episodes, in their order, from what they saw last ([`Self::see`]). `plans` says what each goes on
-    /// from; one with nothing planned is made as [`Self::select_action`] makes it, to the bit. Queues stay as they are.
+    /// New chunks for some episodes, in their order, from what they saw last ([`Self::see`]). `plans` says what each
+    /// goes on from; one with nothing planned is made as [`Self::select_action`] makes it. Queues stay as they are.
     ///
     /// # Errors
     /// As [`Self::continue_chunk`], and if an episode is not known; errors name the episode.
@@ -219,7 +222,7 @@ impl Policy {
         Ok(points.pop().unwrap_or_default())
     }
 
-    /// Samples whose first actions are given: these stay what they are, clean at the action's time, at every evaluation.
+    /// Samples whose first actions are given: these stay as they are, clean at the action's time.
     fn behind_prefixes(&mut self, batch: Batch<'_>, plans: &[&Continuation]) -> Result<Vec<f32>> {
         let (flow, slots, size) = (self.config.flow, self.config.chunk_size, self.config.noise_len());
         let (dims, padded, branches) = (size / slots, batch.shape.batch, self.branches());

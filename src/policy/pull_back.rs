@@ -8,7 +8,7 @@ use crate::Result;
 use crate::graph::{Bank, Graph, Program};
 use crate::kernels::Dtype;
 
-/// The network's velocity at x, and Jᵀ e of it for the Jacobian J = ∂v/∂x there, by the hand-written backward pass. Inputs
+/// The network's velocity at x, and Jᵀ e for its Jacobian J = ∂v/∂x there, by the hand-written backward pass. Inputs
 /// are an evaluator's, `x` [B, H, N] and `t` `[B]`, and `e` [B, H, N]. Parameters have no gradient and need none.
 pub struct PullBack {
     program: Program,

@@ -165,7 +165,8 @@ fn of_evaluation(shape: SamplerShape) -> SamplerShape {
     SamplerShape { path: false, steps: 1, solver: Solver::Euler, ..shape }
 }
 
-/// The program that is asked for, made now if need be, and then the last of the list; the one used longest ago makes room.
+/// The program that is asked for, made now if need be, and from then on the last of the list; the one used longest ago
+/// makes room.
 fn recent<T>(list: &mut Vec<T>, same: impl Fn(&T) -> bool, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     let program = match list.iter().position(same) {
         Some(at) => list.remove(at),

@@ -1,7 +1,7 @@
 //! Chunks that go on from actions which are given: training-time real-time chunking (Black et al., arXiv 2512.05964).
 //!
-//! Each sample draws how many of its first actions are given. Their flow time is the action's own, so that x_t holds them
-//! clean; the others have the time that was drawn for the sample. Only the others count in the loss.
+//! Each sample draws how many of its first actions are given. Their flow time is the action's own, so that x_t holds
+//! them clean; the others have the time that was drawn for the sample. Only the others count in the loss.
 
 use crate::policy::Config;
 use crate::rng::{Rng, Stream};
@@ -14,7 +14,8 @@ pub(super) fn draw(config: &Config, seed: u64, step: u64, sample: u32) -> usize 
     }
 }
 
-/// The flow times of a chunk with `given` actions at its start: one for each action where a policy is trained so, else one.
+/// The flow times of a chunk with `given` actions at its start: one for each action where a policy is trained so, else
+/// one.
 pub(super) fn times(config: &Config, time: f32, given: usize) -> Vec<f32> {
     if config.rtc_training_max_delay == 0 {
         return vec![time];

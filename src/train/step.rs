@@ -296,8 +296,8 @@ fn counted_dims(config: &Config) -> usize {
 /// | `Zeroed` | 0 | as others | B · H · N |
 /// | `All` | as others | as others | B · H · N |
 ///
-/// `given` says how many actions at each chunk's start the network is given, `[B]`; empty where it is given none. They are
-/// not taught: none of the above counts them, the divisor included.
+/// `given` says how many actions at each chunk's start the network is given, `[B]`; empty where it is given none. They
+/// are not taught: none of the above counts them, the divisor included.
 pub fn loss_weights(config: &Config, is_pad: &[bool], given: &[usize]) -> Vec<f32> {
     let (reduction, slots) = (config.loss_reduction, config.chunk_size);
     let taught = |slot: usize| given.get(slot / slots).is_none_or(|&given| slot % slots >= given);
