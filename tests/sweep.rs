@@ -289,6 +289,35 @@ fn exploration_noise_is_the_same_for_the_same_seed() {
 }
 
 #[test]
+fn a_panel_shows_every_disturbance_that_fits_beside_undisturbed_episodes() {
+    let panel =
+        ["eval", "--env", "pendulum", "--policy", "expert", "--episodes", "2", "--perturbation-panel"];
+    let found = json(&panel);
+    let rows = found["rows"].as_array().expect("rows");
+    assert_eq!((rows.len(), &found["perturbation_seed"]), (40, &0.into()));
+    let row = |axis: &str, level: f64| {
+        let row = rows.iter().find(|row| row["axis"] == axis && row["level"] == level);
+        &row.expect("a row")["metrics"]["return"]
+    };
+    let late = eval(&["--policy", "expert", "--action-delay", "4", "--episodes", "2"]);
+    assert_eq!(late["metrics"]["return"]["mean"], row("action-delay", 4.0)["mean"], "as it is alone");
+    let gap = number(&row("action-delay", 4.0)["mean"]) - number(&rows[0]["metrics"]["return"]["mean"]);
+    assert!((number(&row("action-delay", 4.0)["difference"]["mean"]) - gap).abs() < 1e-9 && gap < 0.0);
+    let (table, _) = told(&panel);
+    for part in ["undisturbed", "shove", "8 rad/s", "return less undisturbed"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    for (more, sentence) in [
+        (&["--mass", "1"][..], "--perturbation-panel tries every axis by itself: leave --mass out"),
+        (&["--policy", "noop"], "--perturbation-panel is of one policy"),
+        (&["--gif", "x.gif"], "--perturbation-panel is of one policy"),
+    ] {
+        let (status, told) = refusal(&[&panel[..], more].concat());
+        assert!(status == Some(2) && told.contains(sentence), "{more:?}: {status:?} {told}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     let (flow, dropped) = (policy("flow"), policy("dropped"));
     let eval = ["eval", "--env", "pendulum", "--episodes", "2", "--policy", &flow];
@@ -333,6 +362,9 @@ fn what_makes_no_sense_is_refused_by_name() {
         (&["--policy", "pursuit"], "pursuit: the policy sees `observation.image`"),
         (&["--steps", "1,2", "--gif", "x.gif"], "--gif shows one policy"),
         (&["--exploration-noise", "-0.1"], "--action-noise is -0.1: use a finite number, 0 or more"),
+        (&["--action-delay", "1.5"], "--action-delay is 1.5: use a whole number of steps from 0 to 100"),
+        (&["--speed", "0.5"], "--speed disturbs nothing in environment `pendulum`: it is for pursuit,"),
+        (&["--occlusion", "much"], "invalid value 'much' for '--occlusion"),
         (&["--exploration-noise", "nan"], "--action-noise is NaN"),
     ] {
         let (status, told) = refusal(&[&eval, arguments].concat());

@@ -312,7 +312,8 @@ mod tests {
             let arena = PendulumGoal::new(0);
             let episodes = rollout(&arena, 42, 0..100, 200, &mut policy.driver()).expect("runs");
             let row = summarise(&episodes.iter().map(|e| measure("pendulum-goal", e)).collect::<Vec<_>>());
-            row.iter().map(|(name, summary)| format!("{name} {:.2}", summary.mean)).collect::<Vec<_>>()
+            let own = row.iter().take(4);
+            own.map(|(name, summary)| format!("{name} {:.2}", summary.mean)).collect::<Vec<_>>()
         };
         assert_eq!(
             row(Scripted::Expert),
