@@ -67,9 +67,12 @@ fn correct(artifact: &mut Artifact, corrections: &BTreeMap<usize, Option<Label>>
 
 /// Reads `17=control`, or `17=` for taking a correction back.
 fn correction(text: &str) -> Result<(usize, Option<Label>)> {
-    let parts = text.split_once('=').and_then(|(episode, label)| Some((episode.trim().parse().ok()?, label.trim())));
+    let parts =
+        text.split_once('=').and_then(|(episode, label)| Some((episode.trim().parse().ok()?, label.trim())));
     let Some((episode, label)) = parts else {
-        return Err(Error::input(format!("--relabel {text}: use EPISODE=LABEL, as in 17=control, or 17= to take it back")));
+        return Err(Error::input(format!(
+            "--relabel {text}: use EPISODE=LABEL, as in 17=control, or 17= to take it back"
+        )));
     };
     let label = (!label.is_empty()).then(|| Label::named(label)).transpose();
     Ok((episode, label.map_err(|e| e.at(format!("--relabel {text}")))?))

@@ -41,7 +41,8 @@ pub fn section(artifacts: &[Artifact], names: &[String], rows: &[Summarised]) ->
     let estimates = |of: &dyn Fn(&Summarised) -> Option<Estimate>| -> Vec<(String, Estimate)> {
         alike.iter().filter_map(|&i| Some((names[i].clone(), of(&rows[i])?))).collect()
     };
-    let mut charts = vec![whiskers("Share of successes, Wilson's 95 % intervals", &estimates(&|row| Some(row.wilson)))];
+    let mut charts =
+        vec![whiskers("Share of successes, Wilson's 95 % intervals", &estimates(&|row| Some(row.wilson)))];
     let caption = format!("Mean {}, bootstrapped 95 % intervals", spoken(metric));
     charts.push(whiskers(&caption, &estimates(&|row| row.metric(metric))));
     if alike.iter().any(|&i| ends_early(&artifacts[i])) {

@@ -3,7 +3,17 @@
 /// `27 November 2026, 19:14 UTC`.
 pub fn date(unix_s: u64) -> String {
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ];
     let (minutes, mut days) = (unix_s / 60 % 1440, unix_s / 86_400);

@@ -70,8 +70,13 @@ fn figure(artifact: &Artifact, episode: &EpisodeRecord, video: &[u8]) -> Markup 
         (Some(failure), Some(label)) => format!("failed, {}: {}", spoken(label.name()), failure.rule),
         _ => outcome(episode).to_owned(),
     };
-    let unplayable = tag_with("span", &[("class", "unplayable"), ("hidden", "")], " This browser cannot play it.");
-    let caption = [tag("strong", title.as_str()), tag("span", format!(" {why} ({} steps).", episode.steps)), unplayable];
+    let unplayable =
+        tag_with("span", &[("class", "unplayable"), ("hidden", "")], " This browser cannot play it.");
+    let caption = [
+        tag("strong", title.as_str()),
+        tag("span", format!(" {why} ({} steps).", episode.steps)),
+        unplayable,
+    ];
     tag("figure", [tag_with("video", &attributes, ""), tag("figcaption", caption)])
 }
 
@@ -102,9 +107,13 @@ fn rows(artifact: &Artifact, caption: &str, episodes: &[&EpisodeRecord]) -> Mark
             Termination::Horizon => "the horizon",
         };
         let mut cells: Vec<Markup> =
-            [episode.episode.to_string(), episode.seed.to_string(), outcome(episode).to_owned()].map(Markup::from).to_vec();
+            [episode.episode.to_string(), episode.seed.to_string(), outcome(episode).to_owned()]
+                .map(Markup::from)
+                .to_vec();
         cells.push(label(artifact, episode));
-        cells.extend([ended.to_owned(), episode.steps.to_string(), number(episode.sum_reward)].map(Markup::from));
+        cells.extend(
+            [ended.to_owned(), episode.steps.to_string(), number(episode.sum_reward)].map(Markup::from),
+        );
         let metric = |name: &&str| episode.metric(name).map_or_else(|| "–".to_owned(), number).into();
         cells.extend(metrics.iter().map(metric));
         cells.push(number(episode.initial_distance).into());
@@ -121,7 +130,8 @@ fn label(artifact: &Artifact, episode: &EpisodeRecord) -> Markup {
     match (artifact.corrected.get(&episode.episode), &episode.failure) {
         (Some(_), Some(failure)) => {
             let found = spoken(failure.label.name());
-            [name, tag_with("em", &[("class", "person")], format!(" a person's; the rules said {found}"))].into()
+            [name, tag_with("em", &[("class", "person")], format!(" a person's; the rules said {found}"))]
+                .into()
         }
         _ => name,
     }

@@ -17,7 +17,8 @@ pub fn section(artifact: &Artifact) -> Markup {
     }
     let how = "A label is given by the first written rule that holds, over what happened and over reruns of the same episode \
                with one thing put right; a person may correct it.";
-    let named: Vec<(String, usize)> = counts.iter().map(|(label, count)| (spoken(label.name()), *count)).collect();
+    let named: Vec<(String, usize)> =
+        counts.iter().map(|(label, count)| (spoken(label.name()), *count)).collect();
     let chart = bars(&format!("{failed} failed episodes by label"), &named);
     let rows = counts.iter().map(|(label, count)| {
         let of: Vec<&EpisodeRecord> =
@@ -25,7 +26,8 @@ pub fn section(artifact: &Artifact) -> Markup {
         let texts = [spoken(label.name()), count.to_string()].map(Markup::from);
         texts.into_iter().chain([rules(artifact, *label, &of), reruns(&of)]).collect()
     });
-    let table = table("Labels and what they rest on", &["label", "episodes", "rule", "reruns that succeeded"], rows);
+    let table =
+        table("Labels and what they rest on", &["label", "episodes", "rule", "reruns that succeeded"], rows);
     tag("section", [heading, tag("p", how), chart, table])
 }
 
@@ -44,16 +46,18 @@ fn rules(artifact: &Artifact, label: Label, episodes: &[&EpisodeRecord]) -> Mark
         *counts.entry(words).or_default() += 1;
     }
     let several = counts.len() > 1;
-    let list = counts.into_iter().map(|(words, count)| {
-        tag("li", if several { format!("{words} ({count})") } else { words })
-    });
+    let list = counts
+        .into_iter()
+        .map(|(words, count)| tag("li", if several { format!("{words} ({count})") } else { words }));
     tag("ul", list.collect::<Markup>())
 }
 
 /// How many reruns of each kind succeeded.
 fn reruns(episodes: &[&EpisodeRecord]) -> Markup {
     let mut kinds: Vec<(&str, [usize; 2])> = Vec::new();
-    for (name, saved) in episodes.iter().filter_map(|episode| episode.failure.as_ref()).flat_map(|f| &f.reruns) {
+    for (name, saved) in
+        episodes.iter().filter_map(|episode| episode.failure.as_ref()).flat_map(|f| &f.reruns)
+    {
         let at = kinds.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             kinds.push((name, [0, 0]));
             kinds.len() - 1
@@ -61,7 +65,8 @@ fn reruns(episodes: &[&EpisodeRecord]) -> Markup {
         kinds[at].1[0] += usize::from(saved.as_bool() == Some(true));
         kinds[at].1[1] += 1;
     }
-    let list = kinds.into_iter().map(|(name, [saved, of])| tag("li", format!("{}: {saved} of {of}", rerun(name))));
+    let list =
+        kinds.into_iter().map(|(name, [saved, of])| tag("li", format!("{}: {saved} of {of}", rerun(name))));
     tag("ul", list.collect::<Markup>())
 }
 

@@ -12,19 +12,9 @@ impl Markup {
         Self::default()
     }
 
-    /// Markup that the program itself spells.
-    pub fn literal(markup: &'static str) -> Self {
-        Self(markup.to_owned())
-    }
-
     /// Adds a piece behind.
     pub fn push(&mut self, piece: impl Into<Self>) {
         self.0 += &piece.into().0;
-    }
-
-    /// The page's text.
-    pub fn into_string(self) -> String {
-        self.0
     }
 }
 
@@ -34,7 +24,11 @@ pub fn tag(name: &'static str, content: impl Into<Markup>) -> Markup {
 }
 
 /// The same with attributes.
-pub fn tag_with(name: &'static str, attributes: &[(&'static str, &str)], content: impl Into<Markup>) -> Markup {
+pub fn tag_with(
+    name: &'static str,
+    attributes: &[(&'static str, &str)],
+    content: impl Into<Markup>,
+) -> Markup {
     let mut markup = format!("<{name}");
     for (attribute, value) in attributes {
         markup += &format!(" {attribute}=\"{}\"", escaped(value));
@@ -63,7 +57,11 @@ pub fn table(caption: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Ma
         "table",
         [tag("caption", caption), tag("thead", tag("tr", columns)), tag("tbody", rows.collect::<Markup>())],
     );
-    tag_with("div", &[("class", "wide"), ("role", "region"), ("aria-label", caption), ("tabindex", "0")], table)
+    tag_with(
+        "div",
+        &[("class", "wide"), ("role", "region"), ("aria-label", caption), ("tabindex", "0")],
+        table,
+    )
 }
 
 /// Terms and what is said of each.
@@ -153,11 +151,11 @@ mod tests {
     fn what_is_text_stays_text() {
         let name = "<script>alert('1 & \"2\"')</script>\u{7}";
         let safe = "&lt;script&gt;alert(&#39;1 &amp; &quot;2&quot;&#39;)&lt;/script&gt;\u{fffd}";
-        assert_eq!(tag("td", name).into_string(), format!("<td>{safe}</td>"));
-        let attribute = tag_with("span", &[("title", name)], "x").into_string();
+        assert_eq!(tag("td", name).to_string(), format!("<td>{safe}</td>"));
+        let attribute = tag_with("span", &[("title", name)], "x").to_string();
         assert_eq!(attribute, format!("<span title=\"{safe}\">x</span>"));
         // Markup that was built goes in as it is.
-        assert_eq!(tag("b", tag("i", "<")).into_string(), "<b><i>&lt;</i></b>");
+        assert_eq!(tag("b", tag("i", "<")).to_string(), "<b><i>&lt;</i></b>");
     }
 
     #[test]

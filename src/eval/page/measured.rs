@@ -11,7 +11,9 @@ pub fn section(run: &RunRecord) -> Markup {
     let last = run.seed.wrapping_add(run.episodes.saturating_sub(1) as u64);
     let horizon = match run.horizon == contract.horizon.steps {
         true => format!("{} steps ({seconds:.1} s)", run.horizon),
-        false => format!("{} steps ({seconds:.1} s); the task's own is {}", run.horizon, contract.horizon.steps),
+        false => {
+            format!("{} steps ({seconds:.1} s); the task's own is {}", run.horizon, contract.horizon.steps)
+        }
     };
     let said = |text: &str| Markup::from(text);
     let words = terms([
@@ -26,7 +28,8 @@ pub fn section(run: &RunRecord) -> Markup {
         ("Episodes", said(&format!("{}, from resets {} to {last}", run.episodes, run.seed))),
         ("Contract", said(&format!("{}, version {}", contract.environment, contract.version))),
     ]);
-    let features = contract.observations.iter().map(|feature| ("sees", feature)).chain([("decides", &contract.action)]);
+    let features =
+        contract.observations.iter().map(|feature| ("sees", feature)).chain([("decides", &contract.action)]);
     let table = table(
         "What the policy sees and decides",
         &["feature", "", "shape", "components", "unit", "bounds"],

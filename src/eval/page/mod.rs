@@ -40,7 +40,7 @@ pub fn page(artifacts: &[Artifact]) -> Result<String> {
         [one] => format!("{} on {}", one.run.policy.name, one.run.contract.environment),
         several => format!("{} evaluations on {}", several.len(), environments(several)),
     };
-    let mut body = header(&title, artifacts);
+    let mut body = Markup::none();
     let rows: Vec<Summarised> = artifacts.iter().map(Summarised::of).collect();
     if artifacts.len() > 1 {
         body.push(comparison::section(artifacts, &names, &rows)?);
@@ -62,7 +62,7 @@ pub fn page(artifacts: &[Artifact]) -> Result<String> {
         sections.push(run::again(artifact));
         body.push(tag_with("article", &[("id", &format!("evaluation-{}", i + 1))], sections));
     }
-    Ok(document(&title, &body))
+    Ok(document(&title, [header(&title, artifacts), tag("main", body)].into()))
 }
 
 /// What stands above all.
@@ -75,7 +75,7 @@ fn header(title: &str, artifacts: &[Artifact]) -> Markup {
 }
 
 /// The whole file.
-fn document(title: &str, body: &Markup) -> String {
+fn document(title: &str, body: Markup) -> String {
     let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(Sha256::digest(text.as_bytes())));
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; media-src data:; img-src data:",
@@ -92,18 +92,21 @@ fn document(title: &str, body: &Markup) -> String {
     )
 }
 
-/// What evaluations are called: by policy, and by folder too where policies have one name.
+/// What evaluations are called: by policy, where that is not enough by folder too, and where that is not by number.
 fn names(artifacts: &[Artifact]) -> Vec<String> {
-    let name = |artifact: &Artifact| artifact.run.policy.name.clone();
-    let folder = |artifact: &Artifact| {
-        artifact.folder.file_name().map_or_else(String::new, |folder| folder.to_string_lossy().into_owned())
-    };
-    let twice = |wanted: &str| artifacts.iter().filter(|artifact| name(artifact) == wanted).count() > 1;
-    let called = artifacts.iter().map(|artifact| match name(artifact) {
-        name if twice(&name) => format!("{name} ({})", folder(artifact)),
-        name => name,
+    let twice = |names: &[String], wanted: &str| names.iter().filter(|name| *name == wanted).count() > 1;
+    let policies: Vec<String> = artifacts.iter().map(|artifact| artifact.run.policy.name.clone()).collect();
+    let foldered =
+        artifacts.iter().zip(&policies).map(|(artifact, name)| match artifact.folder.file_name() {
+            Some(folder) if twice(&policies, name) => format!("{name} ({})", folder.to_string_lossy()),
+            _ => name.clone(),
+        });
+    let foldered: Vec<String> = foldered.collect();
+    let numbered = foldered.iter().enumerate().map(|(i, name)| match twice(&foldered, name) {
+        true => format!("{name} #{}", i + 1),
+        false => name.clone(),
     });
-    called.collect()
+    numbered.collect()
 }
 
 /// `pursuit`, or `pursuit, pendulum`.

@@ -55,7 +55,11 @@ pub fn time(artifact: &Artifact) -> Markup {
     );
     let (misses, idle) = (sum(|episode| episode.deadline_misses), sum(|episode| episode.idle_steps));
     let deadline = match artifact.run.conditions.timing.get("deadline_ms").and_then(Value::as_f64) {
-        Some(ms) => format!("{misses} of {chunks} later than {} ms ({})", number(ms), percent(misses as f64 / chunks as f64)),
+        Some(ms) => format!(
+            "{misses} of {chunks} later than {} ms ({})",
+            number(ms),
+            percent(misses as f64 / chunks as f64)
+        ),
         None => "none was set".to_owned(),
     };
     let idle = format!("{idle} of {steps} ({})", percent(idle as f64 / steps.max(1) as f64));
@@ -84,8 +88,11 @@ pub fn conditions(artifact: &Artifact) -> Markup {
         said.push(table(&caption, &["disturbance", "level", "what it does"], rows));
     }
     let policy = &artifact.run.policy;
-    let mut settings = vec![("actions of a chunk that are executed".to_owned(), policy.n_action_steps.to_string())];
-    settings.extend(policy.sampling.iter().chain(&conditions.timing).map(|(key, value)| (spoken(key), plain(value))));
+    let mut settings =
+        vec![("actions of a chunk that are executed".to_owned(), policy.n_action_steps.to_string())];
+    settings.extend(
+        policy.sampling.iter().chain(&conditions.timing).map(|(key, value)| (spoken(key), plain(value))),
+    );
     said.push(terms(settings.iter().map(|(term, value)| (term.as_str(), value.as_str().into()))));
     tag("section", [heading, said.into()])
 }
@@ -98,7 +105,10 @@ pub fn again(artifact: &Artifact) -> Markup {
     let words = terms([
         ("SHA-256 of the policy's weights", weights),
         ("Device", run.device.as_str().into()),
-        ("Program", format!("{} {}, commit {}", run.program.name, run.program.version, run.program.commit).into()),
+        (
+            "Program",
+            format!("{} {}, commit {}", run.program.name, run.program.version, run.program.commit).into(),
+        ),
         ("Episodes side by side", run.batch_size.to_string().into()),
         ("Wall time", format!("{:.1} s", run.seconds).into()),
     ]);
@@ -124,6 +134,7 @@ fn plain(value: &Value) -> String {
 }
 
 fn pairs(fields: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = fields.iter().map(|(key, value)| format!("{} {}", spoken(key), plain(value))).collect();
+    let pairs: Vec<String> =
+        fields.iter().map(|(key, value)| format!("{} {}", spoken(key), plain(value))).collect();
     pairs.join(", ")
 }

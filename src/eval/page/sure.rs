@@ -1,10 +1,13 @@
 //! How sure it is: success and metrics with their intervals, and success over steps.
 
+use std::collections::BTreeMap;
+
 use super::charts::{Curve, curves, strip};
 use super::html::{Markup, number, spoken, table, tag, tag_with};
 use crate::eval::Estimate;
 use crate::eval::artifact::Artifact;
 use crate::eval::compare::Summarised;
+use crate::eval::evaluate::YES_OR_NO;
 use crate::eval::intervals::wilson;
 
 /// The section.
@@ -16,7 +19,14 @@ pub fn section(artifact: &Artifact, summary: &Summarised) -> Markup {
         &[("class", "hero")],
         [
             tag("strong", percent(value)),
-            tag("span", format!(" of episodes succeeded: {solved} of {n}, 95 % interval {} to {}", percent(low), percent(high))),
+            tag(
+                "span",
+                format!(
+                    " of episodes succeeded: {solved} of {n}, 95 % interval {} to {}",
+                    percent(low),
+                    percent(high)
+                ),
+            ),
         ],
     );
     let shares = [
@@ -28,7 +38,7 @@ pub fn section(artifact: &Artifact, summary: &Summarised) -> Markup {
         shares.iter().map(|(name, estimate, how)| cells(name, estimate, &outcomes, how)).collect();
     for (name, estimate) in &summary.metrics {
         let values = artifact.values(name).unwrap_or_default();
-        let shares = ["completed", "solved"].contains(&name.as_str());
+        let shares = YES_OR_NO.contains(&name.as_str());
         let how = if shares { "Wilson's score interval" } else { "bootstrap, 10,000 resamples" };
         rows.push(cells(&spoken(name), estimate, &values, how));
     }
@@ -61,15 +71,15 @@ fn cells(name: &str, estimate: &Estimate, values: &[f64], how: &str) -> Vec<Mark
 /// The share of episodes that are solved within T steps, for T from 0 to the horizon.
 pub fn curve(artifact: &Artifact, name: &str) -> Curve {
     let n = artifact.episodes.len();
-    let mut ends = vec![0_usize; artifact.run.horizon + 1];
+    let mut ends: BTreeMap<usize, usize> = BTreeMap::from([(0, 0)]);
     for episode in artifact.episodes.iter().filter(|episode| episode.succeeded()) {
-        ends[episode.steps.min(artifact.run.horizon)] += 1;
+        *ends.entry(episode.steps.min(artifact.run.horizon)).or_default() += 1;
     }
-    let shares = ends.iter().scan(0, |solved, more| {
+    let shares = ends.into_iter().scan(0, |solved, (step, more)| {
         *solved += more;
-        Some(wilson(*solved, n))
+        Some((step, wilson(*solved, n)))
     });
-    Curve { name: name.to_owned(), shares: shares.collect() }
+    Curve { name: name.to_owned(), shares: shares.collect(), end: artifact.run.horizon }
 }
 
 /// Whether episodes end when they are solved: else a curve would only jump at its end.

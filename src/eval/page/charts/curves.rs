@@ -7,19 +7,23 @@ use crate::eval::page::html::{Markup, tag_with};
 /// Lines that differ in colour and dashes; one more looks like the first again.
 const LOOKS: usize = 4;
 
-/// A share at steps 0 to T, with its intervals.
+/// A share over steps, with its intervals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
     /// Whose.
     pub name: String,
-    /// One for each step.
-    pub shares: Vec<Estimate>,
+    /// From these steps on it is so much; the first is step 0.
+    pub shares: Vec<(usize, Estimate)>,
+    /// The last step.
+    pub end: usize,
 }
 
 /// Curves from 0 to 1 over steps. One alone has the band of its intervals; several have a legend.
 pub fn curves(caption: &str, all: &[Curve]) -> Markup {
-    const [LEFT, BOTTOM, HEIGHT]: [f64; 3] = [38.0, 190.0, 170.0];
-    let steps = all.iter().map(|curve| curve.shares.len().saturating_sub(1)).max().unwrap_or(0).max(1);
+    const LEFT: f64 = 38.0;
+    const BOTTOM: f64 = 190.0;
+    const HEIGHT: f64 = 170.0;
+    let steps = all.iter().map(|curve| curve.end).max().unwrap_or(0).max(1);
     let x = Scale { low: 0.0, high: steps as f64, from: LEFT, to: WIDTH - 12.0 };
     let y = Scale { low: 0.0, high: 1.0, from: BOTTOM, to: BOTTOM - HEIGHT };
     let mut marks = Vec::new();
@@ -34,12 +38,8 @@ pub fn curves(caption: &str, all: &[Curve]) -> Markup {
     if let [curve] = all {
         let mut band = steps_of(curve, |share| share.high, x, y);
         // Back along the lower ends.
-        for (step, share) in curve.shares.iter().enumerate().rev() {
-            let height = unit(y.at(share.low));
-            band += &match step + 1 == curve.shares.len() {
-                true => format!("V{height}"),
-                false => format!("V{height}H{}", unit(x.at(step as f64))),
-            };
+        for (step, share) in curve.shares.iter().rev() {
+            band += &format!("V{}H{}", unit(y.at(share.low)), unit(x.at(*step as f64)));
         }
         marks.push(tag_with("path", &[("class", "band"), ("d", &format!("{band}Z"))], ""));
     }
@@ -47,14 +47,18 @@ pub fn curves(caption: &str, all: &[Curve]) -> Markup {
     let mut below = BOTTOM + 40.0;
     for (i, curve) in all.iter().enumerate() {
         let class = format!("line look{}", i % LOOKS);
-        marks.push(tag_with("path", &[("class", &class), ("d", &steps_of(curve, |share| share.value, x, y))], ""));
+        marks.push(tag_with(
+            "path",
+            &[("class", &class), ("d", &steps_of(curve, |share| share.value, x, y))],
+            "",
+        ));
         if all.len() > 1 {
             below += 18.0;
             marks.push(line(&class, [LEFT, below - 4.0], [LEFT + 36.0, below - 4.0]));
             marks.push(words("", [LEFT + 44.0, below], &curve.name));
         }
-        if let Some(end) = curve.shares.last() {
-            told.push(format!("{}: {:.3} after {} steps", curve.name, end.value, curve.shares.len() - 1));
+        if let Some((_, share)) = curve.shares.last() {
+            told.push(format!("{}: {:.3} after {} steps", curve.name, share.value, curve.end));
         }
     }
     chart(below + 6.0, &format!("Line chart. {}", told.join("; ")), caption, marks)
@@ -63,15 +67,9 @@ pub fn curves(caption: &str, all: &[Curve]) -> Markup {
 /// A path that goes up at the steps at which something happened.
 fn steps_of(curve: &Curve, of: fn(&Estimate) -> f64, x: Scale, y: Scale) -> String {
     let mut path = String::new();
-    let mut last = None;
-    for (step, share) in curve.shares.iter().enumerate() {
-        let (at, height) = (unit(x.at(step as f64)), unit(y.at(of(share))));
-        path += &match &last {
-            None => format!("M{at} {height}"),
-            Some(before) if *before == height && step + 1 < curve.shares.len() => String::new(),
-            Some(_) => format!("H{at}V{height}"),
-        };
-        last = Some(height);
+    for (i, (step, share)) in curve.shares.iter().enumerate() {
+        let (at, height) = (unit(x.at(*step as f64)), unit(y.at(of(share))));
+        path += &if i == 0 { format!("M{at} {height}") } else { format!("H{at}V{height}") };
     }
-    path
+    path + &format!("H{}", unit(x.at(curve.end as f64)))
 }

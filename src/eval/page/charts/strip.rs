@@ -19,7 +19,8 @@ pub fn strip(values: &[f64], mean: &Estimate) -> Markup {
         line("whisker", [scale.at(mean.low), 24.0], [scale.at(mean.high), 24.0]),
         tag_with("circle", &dot, ""),
     ];
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
     let words = format!("Episodes from {low:.3} to {high:.3}, mean {mean}");
     let view = format!("0 0 {} {}", SIZE[0], SIZE[1]);
     tag_with("svg", &[("class", "strip"), ("viewBox", &view), ("role", "img"), ("aria-label", &words)], marks)
