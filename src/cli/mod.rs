@@ -12,6 +12,7 @@ mod import;
 mod inspect;
 mod perturbing;
 mod recording;
+mod report;
 mod sample;
 mod sampling;
 mod train;
@@ -48,6 +49,8 @@ enum Command {
     Eval(eval::Args),
     /// Compare finished evaluations, episode by episode
     Compare(compare::Args),
+    /// Write finished evaluations as one page for people
+    Report(report::Args),
     /// Compare what a device computes with golden files
     Verify(verify::Args),
     /// Run every kernel on a device against its reference
@@ -104,6 +107,7 @@ fn run(command: Command) -> Result<()> {
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Devices(args) => devices::run(args),

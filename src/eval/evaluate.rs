@@ -16,7 +16,7 @@ use crate::sim::{Environment, Episode, Perturbations, Spec};
 use crate::{Error, Result};
 
 /// Metrics that are 1 or 0 of every episode.
-const YES_OR_NO: [&str; 2] = ["completed", "solved"];
+pub(super) const YES_OR_NO: [&str; 2] = ["completed", "solved"];
 /// The seed of all intervals: equal episodes are resampled equally.
 pub(super) const BOOTSTRAP_SEED: u64 = 0;
 

@@ -22,6 +22,8 @@ pub mod intervals;
 pub mod labels;
 pub mod metrics;
 mod network_planner;
+#[cfg(feature = "report")]
+pub mod page;
 pub mod panel;
 pub mod planner;
 pub mod significance;

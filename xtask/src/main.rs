@@ -1,5 +1,7 @@
 //! The project's own commands: `cargo xtask test` and `cargo xtask demo`.
 
+mod apt;
+mod chromium;
 mod demo;
 mod vulkan;
 
@@ -7,7 +9,8 @@ use std::process::{Command, ExitCode, exit};
 
 const USAGE: &str = "cargo xtask <command>
 
-  test [ARGS]  every test; on Linux a Vulkan driver is installed first where there is none. ARGS go to `cargo test`.
+  test [ARGS]  every test; on Linux a Vulkan driver and Chromium are installed first where there are none.
+               ARGS go to `cargo test`.
   demo         records, trains, samples and evaluates pursuit in outputs/demo; about 8 minutes on 2 cores, no GPU.";
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
 
 fn test(more: Vec<String>) -> Result<(), String> {
     vulkan::ensure()?;
+    chromium::ensure();
     run(cargo().args(["test", "--release", "--workspace"]).args(more))
 }
 

@@ -1,9 +1,8 @@
 //! A Vulkan driver for the WGSL tests: found, or installed, or asked for.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use super::run;
+use super::apt::{Apt, succeeds};
 
 /// What a person is to install where this program cannot.
 const ADVICE: &str =
@@ -19,24 +18,9 @@ pub fn ensure() -> Result<(), String> {
     if !cfg!(target_os = "linux") || is_there() {
         return Ok(());
     }
-    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
-    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
-        return Err(ADVICE.to_owned());
-    }
+    let Some(apt) = Apt::find() else { return Err(ADVICE.to_owned()) };
     println!("no Vulkan driver: installing mesa-vulkan-drivers");
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
-        if !root {
-            command.args(["-n", "apt-get"]);
-        }
-        run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-            .map_err(|e| format!("{e}\n{ADVICE}"))
-    };
-    // Package lists may be missing or stale; if they cannot be renewed, installing still may work.
-    if let Err(warning) = apt(&["update", "-qq"]) {
-        eprintln!("warning: {warning}");
-    }
-    apt(&["install", "-y", "-qq", "mesa-vulkan-drivers"])?;
+    apt.install("mesa-vulkan-drivers").map_err(|e| format!("{e}\n{ADVICE}"))?;
     if is_there() { Ok(()) } else { Err(ADVICE.to_owned()) }
 }
 
@@ -58,10 +42,4 @@ fn is_there() -> bool {
         ],
     );
     loader && (named || described)
-}
-
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    let quiet = command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    quiet.status().is_ok_and(|status| status.success())
 }

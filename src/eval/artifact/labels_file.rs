@@ -28,22 +28,29 @@ pub fn read_labels(folder: &Path, episodes: usize) -> Result<BTreeMap<usize, Lab
     }
 }
 
-/// Keeps a person's label of a failed episode; none takes the correction back.
+/// Keeps a person's labels of failed episodes, all or none; no label takes a correction back.
 ///
 /// # Errors
 /// If there is no such episode, or it did not fail.
-pub fn relabel(artifact: &mut Artifact, episode: usize, label: Option<Label>) -> Result<()> {
-    let place = artifact.folder.display().to_string();
-    let Some(record) = artifact.episodes.get(episode) else {
-        let last = artifact.episodes.len().saturating_sub(1);
-        return Err(Error::input(format!("{place}: there is no episode {episode}: use 0 to {last}")));
-    };
-    if record.succeeded() {
-        return Err(Error::input(format!("{place}: episode {episode} did not fail: it has no label")));
+pub fn relabel(artifact: &mut Artifact, corrections: &BTreeMap<usize, Option<Label>>) -> Result<()> {
+    if corrections.is_empty() {
+        return Ok(());
     }
-    match label {
-        Some(label) => artifact.corrected.insert(episode, label),
-        None => artifact.corrected.remove(&episode),
-    };
+    let place = artifact.folder.display().to_string();
+    for &episode in corrections.keys() {
+        let Some(record) = artifact.episodes.get(episode) else {
+            let last = artifact.episodes.len().saturating_sub(1);
+            return Err(Error::input(format!("{place}: there is no episode {episode}: use 0 to {last}")));
+        };
+        if record.succeeded() {
+            return Err(Error::input(format!("{place}: episode {episode} did not fail: it has no label")));
+        }
+    }
+    for (&episode, label) in corrections {
+        match label {
+            Some(label) => artifact.corrected.insert(episode, *label),
+            None => artifact.corrected.remove(&episode),
+        };
+    }
     write_json(&artifact.folder.join(files::LABELS), &artifact.corrected)
 }
