@@ -130,7 +130,8 @@ fn what_is_left_keeps_to_its_published_schema() {
     let lab = Lab::new();
     let some = ["--policy", "random", "--episodes", "4", "--shove", "40", "--occlusion", "0.2"];
     assert_keeps_to_schemas(&lab.eval("random", &some));
-    let policy = ["--policy", "pursuit", "--episodes", "3", "--n-action-steps", "8", "--latency-ms", "measured"];
+    let policy =
+        ["--policy", "pursuit", "--episodes", "3", "--n-action-steps", "8", "--latency-ms", "measured"];
     assert_keeps_to_schemas(&lab.eval("policy", &policy));
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
-use crate::sim::{Axis, Environment, Perturbation, Perturbations, make};
+use crate::sim::{Axis, Environment, Perturbation, Perturbations, Spec, make};
 use crate::{Error, Result};
 
 /// The heading of these flags in the help.
@@ -13,7 +13,10 @@ const SEED: &str = "perturbation-seed";
 /// What is disturbed.
 #[derive(Debug, Clone)]
 pub struct PerturbationArgs {
+    /// All but the control rate.
     all: Vec<Perturbation>,
+    /// Decisions a second, Hz.
+    control_rate: Option<f64>,
     /// Whether all axes are to be tried at all of their levels.
     pub panel: bool,
     seed: Option<u64>,
@@ -26,11 +29,15 @@ impl PerturbationArgs {
     /// Names the environment if it is unknown, or the flag that makes no sense or does not fit it.
     pub fn environment(&self, name: &str, first: u64, noise_seed: u64) -> Result<Box<dyn Environment>> {
         let environment = make(name)?;
-        if let (true, Some(given)) = (self.panel, self.all.first()) {
-            let flag = given.axis.name();
+        let rate = self.control_rate.map(|_| Axis::ControlRate);
+        let given = self.all.first().map(|given| given.axis).or(rate);
+        if let (true, Some(axis)) = (self.panel, given) {
+            let flag = axis.name();
             return Err(Error::input(format!("--{PANEL} tries every axis by itself: leave --{flag} out")));
         }
-        let perturbations = Perturbations { all: self.all.clone(), seed: self.seed(noise_seed), first };
+        let mut all = self.all.clone();
+        all.extend(self.control_rate.map(|rate| slower(rate, environment.spec())).transpose()?);
+        let perturbations = Perturbations { all, seed: self.seed(noise_seed), first };
         let disturbed = perturbations.apply(environment.fresh())?;
         Ok(if perturbations.is_none() { environment } else { disturbed })
     }
@@ -41,14 +48,33 @@ impl PerturbationArgs {
     }
 }
 
+/// A control rate in Hz as the share of an environment's decisions that is lost.
+fn slower(rate: f64, spec: &Spec) -> Result<Perturbation> {
+    let own = f64::from(spec.fps);
+    if !(rate > 0.0 && rate <= own) {
+        return Err(Error::input(format!(
+            "--control-rate is {rate}: environment `{}` takes decisions up to {own} times a second",
+            spec.name
+        )));
+    }
+    Ok(Perturbation { axis: Axis::ControlRate, level: 1.0 - rate / own })
+}
+
 impl clap::Args for PerturbationArgs {
     fn augment_args(command: Command) -> Command {
         let flag = |axis: &Axis| {
             let flag = Arg::new(axis.name()).long(axis.name()).value_name(axis.value_name());
             let flag = flag.help(axis.about()).help_heading(HEADING).allow_hyphen_values(true);
             let flag = flag.value_parser(clap::value_parser!(f64));
-            // What this flag was called when it was alone.
-            if *axis == Axis::ActionNoise { flag.alias("exploration-noise") } else { flag }
+            match axis {
+                // What this flag was called when it was alone.
+                Axis::ActionNoise => flag.alias("exploration-noise"),
+                // People think of it in Hz; as a disturbance it is the share that is lost.
+                Axis::ControlRate => flag.value_name("HZ").help(
+                    "Decides so many times a second instead of at every step: between, the last action is carried on",
+                ),
+                _ => flag,
+            }
         };
         let panel = Arg::new(PANEL).long(PANEL).help_heading(HEADING).action(clap::ArgAction::SetTrue);
         let panel = panel.help("Tries every axis that the environment has, level by level, as a table");
@@ -65,9 +91,11 @@ impl clap::Args for PerturbationArgs {
 
 impl FromArgMatches for PerturbationArgs {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let given = |axis: Axis| Some(Perturbation { axis, level: *matches.get_one::<f64>(axis.name())? });
+        let value = |axis: Axis| matches.get_one::<f64>(axis.name()).copied();
+        let shares = Axis::ALL.into_iter().filter(|axis| *axis != Axis::ControlRate);
         Ok(Self {
-            all: Axis::ALL.into_iter().filter_map(given).collect(),
+            all: shares.filter_map(|axis| Some(Perturbation { axis, level: value(axis)? })).collect(),
+            control_rate: value(Axis::ControlRate),
             panel: matches.get_flag(PANEL),
             seed: matches.get_one::<u64>(SEED).copied(),
         })

@@ -5,10 +5,12 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::contract::check_policy_contract;
-use super::executor::{EpisodeLog, Executor, Timing, rate_of};
+use super::executor::Executor;
 use super::intervals::{Estimate, bootstrap, wilson};
 use super::metrics::{Summary, measure, summarise};
 use super::network_planner::NetworkPlanner;
+use super::running::EpisodeLog;
+use super::timing::{Timing, rate_of};
 use super::trial::{Subject, Trial, Watch};
 use crate::policy::{Policy, Usage};
 use crate::sim::rollout::Driver;

@@ -10,170 +10,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
-
-use super::planner::{Planned, Planner, Request};
-use crate::policy::{Chunking, Continuation};
-use crate::sim::{Axis, Environment, Observation, Turn};
+use super::planner::{Planner, Request};
+use super::running::{EpisodeLog, Running};
+use super::timing::{Latency, Timing};
+use crate::sim::{Observation, Turn};
 use crate::{Error, Result};
-
-/// How long a chunk takes, in simulated time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Latency {
-    /// So many control steps; 0 is the ideal robot that stops the world to think.
-    Steps(usize),
-    /// So many milliseconds: of a control rate, whole steps, rounded up.
-    Milliseconds(f64),
-    /// As long as it took on this machine, each chunk made alone.
-    Measured,
-}
-
-/// What the robot does while a chunk is made.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Execution {
-    /// It waits: actions of zero, then the whole chunk.
-    Wait,
-    /// It goes on with the chunk before; the new one is made as this says.
-    Move(Chunking),
-}
-
-impl Execution {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Wait => "wait",
-            Self::Move(Chunking::Naive) => "naive",
-            Self::Move(Chunking::Prefix) => "prefix",
-            Self::Move(Chunking::Guided { .. }) => "guided",
-        }
-    }
-}
-
-/// The timing of an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Timing {
-    /// How long a chunk takes.
-    pub latency: Latency,
-    /// What happens meanwhile.
-    pub execution: Execution,
-    /// A chunk that takes longer has missed its deadline, ms.
-    pub deadline_ms: Option<f64>,
-    /// Actions of a chunk that are executed before the next one is asked for; the planner's unless given.
-    pub n_action_steps: Option<usize>,
-}
-
-impl Timing {
-    /// Chunks take no time.
-    pub const NONE: Self = Self {
-        latency: Latency::Steps(0),
-        execution: Execution::Move(Chunking::Naive),
-        deadline_ms: None,
-        n_action_steps: None,
-    };
-
-    /// Checks that its numbers mean something.
-    ///
-    /// # Errors
-    /// Names the flag of one that does not.
-    pub fn check(&self) -> Result<()> {
-        let wrong = |flag: &str, value: f64| {
-            Err(Error::input(format!("--{flag} is {value}: use a finite number of milliseconds, 0 or more")))
-        };
-        match (self.latency, self.deadline_ms) {
-            (Latency::Milliseconds(ms), _) if !ms.is_finite() || ms < 0.0 => wrong("latency-ms", ms),
-            (_, Some(ms)) if !ms.is_finite() || ms < 0.0 => wrong("deadline-ms", ms),
-            _ => Ok(()),
-        }
-    }
-
-    /// What differs from chunks that take no time: `delay_steps` or `simulated_latency_ms`, `chunking`, `deadline_ms`.
-    pub fn to_json(&self) -> Map<String, Value> {
-        let mut json = Map::new();
-        match self.latency {
-            Latency::Steps(0) => {}
-            Latency::Steps(steps) => drop(json.insert("delay_steps".to_owned(), json!(steps))),
-            Latency::Milliseconds(ms) => drop(json.insert("simulated_latency_ms".to_owned(), json!(ms))),
-            Latency::Measured => drop(json.insert("simulated_latency_ms".to_owned(), json!("measured"))),
-        }
-        if self.execution != Self::NONE.execution {
-            json.insert("chunking".to_owned(), json!(self.execution.name()));
-        }
-        if let Execution::Move(Chunking::Guided { max_weight }) = self.execution {
-            json.insert("max_guidance_weight".to_owned(), json!(max_weight));
-        }
-        if let Some(ms) = self.deadline_ms {
-            json.insert("deadline_ms".to_owned(), json!(ms));
-        }
-        json
-    }
-
-    /// What a new chunk is made from.
-    fn chunking(&self) -> Chunking {
-        match self.execution {
-            Execution::Wait => Chunking::Naive,
-            Execution::Move(chunking) => chunking,
-        }
-    }
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-/// A chunk as it was made and used.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChunkLog {
-    /// The step it was asked for at.
-    pub asked: usize,
-    /// The step it arrived at.
-    pub arrived: usize,
-    /// Wall time from observation to actions, ms: of the batch that it was made in.
-    pub latency_ms: f64,
-    /// Passes through a network.
-    pub evaluations: usize,
-    /// Actions [H, A].
-    pub actions: Vec<f32>,
-}
-
-/// What an executor did in one episode.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct EpisodeLog {
-    /// Its chunks, in order.
-    pub chunks: Vec<ChunkLog>,
-    /// Chunks that took longer than the deadline.
-    pub deadline_misses: usize,
-    /// Steps without an action to execute: the robot stood still.
-    pub idle_steps: usize,
-}
-
-/// A chunk in use.
-struct Current {
-    planned: Planned,
-    /// The step it was asked for at.
-    asked: usize,
-    /// Its next action.
-    next: usize,
-}
-
-/// A chunk on its way.
-struct Pending {
-    planned: Planned,
-    asked: usize,
-    arrives: usize,
-}
-
-#[derive(Default)]
-struct Running {
-    /// Control steps so far.
-    step: usize,
-    current: Option<Current>,
-    pending: Option<Pending>,
-    /// Control steps that the last chunk took.
-    delay: usize,
-    log: EpisodeLog,
-}
 
 /// Executes a planner's chunks, episode by episode.
 pub struct Executor<P> {
@@ -221,31 +62,7 @@ impl<P: Planner> Executor<P> {
     fn due(&mut self, episode: usize) -> Option<Request> {
         let every = self.timing.n_action_steps.unwrap_or_else(|| self.planner.n_action_steps());
         let chunk = self.planner.chunk_size();
-        let running = self.episodes.entry(episode).or_default();
-        running.arrive(self.timing.execution);
-        if running.pending.is_some() {
-            return None;
-        }
-        let Some(current) = &running.current else { return Some(Request { episode, continuing: None }) };
-        let due = match self.timing.execution {
-            Execution::Wait => current.next >= every,
-            Execution::Move(_) => running.step >= current.asked + every || current.next >= chunk,
-        };
-        let delay = match self.timing.latency {
-            Latency::Steps(steps) => steps,
-            Latency::Milliseconds(ms) => steps_of(ms, self.rate),
-            Latency::Measured => running.delay,
-        };
-        let continuing = match self.timing.chunking() {
-            Chunking::Prefix | Chunking::Guided { .. } => {
-                let width = current.planned.normalized.len() / chunk;
-                let planned = current.planned.normalized[current.next.min(chunk) * width..].to_vec();
-                let delay = delay.min(chunk - current.next.min(chunk));
-                (!planned.is_empty()).then_some(Continuation { planned, delay })
-            }
-            Chunking::Naive => None,
-        };
-        due.then_some(Request { episode, continuing })
+        self.episodes.entry(episode).or_default().due(episode, &self.timing, self.rate, every, chunk)
     }
 
     /// Makes the chunks that are due: in one batch, or one by one where each is timed.
@@ -268,24 +85,10 @@ impl<P: Planner> Executor<P> {
         Ok(())
     }
 
-    /// The next action: of the current chunk, or zeros where there is none.
     fn next(&mut self, turn: &Turn<'_>) -> Vec<f64> {
-        let chunk = self.planner.chunk_size();
         let dims = turn.environment.spec().low.len();
         let running = self.episodes.entry(turn.episode).or_default();
-        running.step += 1;
-        let waits = self.timing.execution == Execution::Wait && running.pending.is_some();
-        match &mut running.current {
-            Some(current) if current.next < chunk && !waits => {
-                let action = &current.planned.actions[current.next * dims..][..dims];
-                current.next += 1;
-                action.iter().map(|&v| f64::from(v)).collect()
-            }
-            _ => {
-                running.log.idle_steps += 1;
-                vec![0.0; dims]
-            }
-        }
+        running.next(self.planner.chunk_size(), dims, self.timing.execution)
     }
 
     /// What was done in each episode so far, and forgets it.
@@ -297,58 +100,12 @@ impl<P: Planner> Executor<P> {
     }
 }
 
-/// Decisions a second that an environment takes.
-pub fn rate_of(environment: &dyn Environment) -> f64 {
-    let lost = environment.perturbations().level(Axis::ControlRate);
-    f64::from(environment.spec().fps) * (1.0 - lost)
-}
-
-/// Whole control steps of a time in ms, rounded up; a hair over a step is that step.
-fn steps_of(ms: f64, rate: f64) -> usize {
-    (ms * rate / 1e3 - 1e-9).ceil().max(0.0) as usize
-}
-
-impl Running {
-    /// A chunk was made. The first of an episode is there at once.
-    fn take(&mut self, planned: Planned, latency_ms: f64, timing: &Timing, rate: f64) {
-        let delay = match timing.latency {
-            Latency::Steps(steps) => steps,
-            Latency::Milliseconds(ms) => steps_of(ms, rate),
-            Latency::Measured => steps_of(latency_ms, rate),
-        };
-        let took = match timing.latency {
-            Latency::Steps(0) | Latency::Measured => latency_ms,
-            Latency::Steps(steps) => 1e3 * steps as f64 / rate,
-            Latency::Milliseconds(ms) => ms,
-        };
-        self.log.deadline_misses += usize::from(timing.deadline_ms.is_some_and(|deadline| took > deadline));
-        self.delay = delay;
-        let arrives = if self.current.is_none() { self.step } else { self.step + delay };
-        self.log.chunks.push(ChunkLog {
-            asked: self.step,
-            arrived: arrives,
-            latency_ms,
-            evaluations: planned.evaluations,
-            actions: planned.actions.clone(),
-        });
-        self.pending = Some(Pending { planned, asked: self.step, arrives });
-        self.arrive(timing.execution);
-    }
-
-    /// Changes over to a chunk that is there by now.
-    fn arrive(&mut self, execution: Execution) {
-        if self.pending.as_ref().is_some_and(|pending| pending.arrives <= self.step)
-            && let Some(Pending { planned, asked, .. }) = self.pending.take()
-        {
-            let next = if execution == Execution::Wait { 0 } else { self.step - asked };
-            self.current = Some(Current { planned, asked, next });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::planner::Planned;
+    use crate::eval::timing::{Execution, steps_of};
+    use crate::policy::Chunking;
     use crate::sim::{Pendulum, rollout};
 
     /// Chunks of four actions that say when they were asked for: 0.1 n + 0.01 i at step n.

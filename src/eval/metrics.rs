@@ -229,9 +229,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::sim::command::JOINTS;
-    use crate::sim::{
-        Command, Environment, Pendulum, PendulumGoal, Pursuit as Arena, PursuitTwo, Scripted, rollout,
-    };
+    use crate::sim::{Command, Pendulum, PendulumGoal, Pursuit as Arena, PursuitTwo, Scripted, rollout};
 
     fn evaluate(policy: Scripted, episodes: usize) -> Vec<(&'static str, Summary)> {
         let episodes = rollout(&Arena::new(0), 42, 0..episodes, 100, &mut policy.driver()).expect("runs");

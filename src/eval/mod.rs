@@ -26,8 +26,11 @@ mod network_planner;
 pub mod page;
 pub mod panel;
 pub mod planner;
+mod real_time;
+mod running;
 pub mod significance;
 mod sweep;
+pub mod timing;
 pub mod trial;
 pub mod verdict;
 
@@ -40,11 +43,13 @@ pub use evaluate::{
 };
 #[cfg(feature = "report")]
 pub use exec::ExecPlanner;
-pub use executor::{Execution, Executor, Latency, Timing};
+pub use executor::Executor;
 pub use general::{recovery_steps, smoothness};
 pub use intervals::Estimate;
 pub use network_planner::NetworkPlanner;
 pub use planner::Planner;
+pub use running::{ChunkLog, EpisodeLog};
 pub use sweep::{Row, Setting, Table, headline};
+pub use timing::{Execution, Latency, Timing};
 pub use trial::{Played, Subject, Trial};
 pub use verdict::{Comparison, Verdict};

@@ -1,7 +1,10 @@
 //! Episodes under one set of conditions, whoever acts.
 
-use super::executor::{EpisodeLog, Executor, Timing, rate_of};
+use super::executor::Executor;
 use super::planner::Planner;
+use super::real_time::play_live;
+use super::running::EpisodeLog;
+use super::timing::{Latency, Timing, rate_of};
 use crate::Result;
 use crate::sim::rollout::Driver;
 use crate::sim::{Environment, Episode, Scripted, Turn, rollout};
@@ -57,6 +60,9 @@ impl Trial<'_> {
         match subject {
             Subject::Rule(rule) => self.drive(&mut *rule.driver(), episodes, watch),
             Subject::Driver(driver) => self.drive(*driver, episodes, watch),
+            Subject::Planner(planner) if self.timing.latency == Latency::RealTime => {
+                episodes.iter().map(|&episode| self.live(&mut **planner, episode, watch)).collect()
+            }
             Subject::Planner(planner) => {
                 let mut executor = Executor::new(&mut **planner, self.timing, rate_of(self.environment))?;
                 let mut played = self.drive(&mut |turns| executor.act(turns), episodes, watch)?;
@@ -67,6 +73,20 @@ impl Trial<'_> {
                 Ok(played)
             }
         }
+    }
+
+    /// Plays one episode by the wall clock.
+    fn live(&self, planner: &mut dyn Planner, episode: usize, watch: &mut Watch<'_>) -> Result<Played> {
+        let (mut sum, mut count) = (0.0, 0_usize);
+        let mut look = |turn: &Turn<'_>, action: &[f64]| {
+            sum += agreement(action, &turn.environment.expert_action());
+            count += 1;
+            watch(turn.step + 1, 1);
+        };
+        let place = (self.seed, episode);
+        let (episode, log) =
+            play_live(self.environment, planner, &self.timing, place, self.horizon, &mut look)?;
+        Ok(Played { episode, log, agreement: sum / count.max(1) as f64 })
     }
 
     fn drive(

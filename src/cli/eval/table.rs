@@ -59,6 +59,7 @@ fn timed(timing: Timing) -> String {
         Latency::Steps(steps) => format!("{steps} steps late"),
         Latency::Milliseconds(ms) => format!("{ms} ms late"),
         Latency::Measured => "as late as measured".to_owned(),
+        Latency::RealTime => "in real time".to_owned(),
     };
     format!(", {}, {late}", timing.execution.name())
 }

@@ -19,6 +19,9 @@ pub struct TimingArgs {
     /// The same in milliseconds: a number, or `measured` on this machine, each chunk made alone
     #[arg(long, value_name = "MS|measured")]
     latency_ms: Option<String>,
+    /// Plays episodes one by one by the wall clock, the policy thinking on a thread of its own: no two runs are alike
+    #[arg(long, conflicts_with_all = ["inference_delay", "latency_ms"])]
+    real_time: bool,
     /// A chunk that takes longer has missed its deadline; misses are counted
     #[arg(long, value_name = "MS")]
     deadline_ms: Option<f64>,
@@ -50,6 +53,7 @@ impl TimingArgs {
             )));
         }
         let latencies: Vec<Latency> = match self.latency_ms.as_deref() {
+            _ if self.real_time => vec![Latency::RealTime],
             Some("measured") => vec![Latency::Measured],
             Some(ms) => vec![Latency::Milliseconds(ms.parse().map_err(|_| {
                 Error::input(format!("--latency-ms is {ms}: use a number of milliseconds, or measured"))

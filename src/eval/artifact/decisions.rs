@@ -34,7 +34,7 @@ pub struct MadeChunk {
 impl Decisions {
     /// Those of an episode that was played.
     pub fn of(played: &Played) -> Self {
-        let chunk = |chunk: &crate::eval::executor::ChunkLog| MadeChunk {
+        let chunk = |chunk: &crate::eval::running::ChunkLog| MadeChunk {
             asked: chunk.asked,
             arrived: chunk.arrived,
             actions: chunk.actions.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rules::{Evidence, Reruns, judge};
 use crate::eval::artifact::FailureRecord;
-use crate::eval::executor::{Latency, Timing};
+use crate::eval::timing::{Latency, Timing};
 use crate::eval::trial::{Played, Subject, Trial};
 use crate::sim::perturb::{Axis, Perturbations};
 use crate::sim::rollout::{episode_seed, play_again};

@@ -1,11 +1,11 @@
 //! Episodes built to trigger each rule.
 
 use super::*;
-use crate::eval::executor::Timing;
 use crate::eval::planner::{Planned, Planner, Request};
+use crate::eval::timing::Timing;
 use crate::eval::trial::{Subject, Trial};
 use crate::policy::Chunking;
-use crate::sim::{Axis, Environment, Observation, Perturbation, Perturbations, Scripted, Turn, make};
+use crate::sim::{Axis, Observation, Perturbation, Perturbations, Scripted, Turn, make};
 use crate::{Result, eval::artifact::FailureRecord};
 
 /// A case: where, disturbed how, for how many steps.
