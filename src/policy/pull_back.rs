@@ -67,7 +67,8 @@ impl PullBack {
         self.program.read_wide("velocity")
     }
 
-    /// Jᵀ e at the x and t of the last velocity, e and the answer [B, H, N], in the device's own precision.
+    /// Jᵀ e at the x and t of the last velocity, e and the answer [B, H, N], in the device's own precision. Once for each
+    /// velocity: the backward pass takes over the buffers in which the forward pass left what it needs.
     ///
     /// # Errors
     /// If the length does not fit, or the device was lost.
