@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value = "pursuit")]
     env: String,
     /// expert, expert-seed, noop, random, a built-in policy, a pretrained_model, checkpoint or run folder, or exec:COMMAND,
-    /// a program that speaks JSON lines (docs/exec.md); once more for another one, to be compared with the first [default: the environment's built-in policy]
+    /// a program that speaks JSON lines (docs/evidence.md); once more for another one, to be compared with the first [default: the environment's built-in policy]
     #[arg(long = "policy", alias = "policy-path", value_name = "NAME|DIR|exec:COMMAND")]
     policies: Vec<String>,
     /// Episodes
