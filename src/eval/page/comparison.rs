@@ -1,7 +1,7 @@
 //! Several evaluations beside one another; what is of other episodes than the first is shown and not compared.
 
 use super::charts::{curves, whiskers};
-use super::html::{Markup, spoken, table, tag, tag_with};
+use super::html::{Markup, figures, spoken, tag, tag_with};
 use super::sure::{curve, ends_early};
 use crate::Result;
 use crate::eval::artifact::Artifact;
@@ -74,7 +74,7 @@ fn overview(names: &[String], rows: &[Summarised], pairs: &[Pair], metric: &str)
     });
     let spoken = spoken(metric);
     let less = format!("{spoken} less the first's");
-    table(
+    figures(
         "Means with 95 % intervals; differences are to the first, over the same episodes",
         &["evaluation", "success (Wilson)", "Jeffreys", &spoken, "success less the first's", &less],
         cells,

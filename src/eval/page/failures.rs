@@ -19,7 +19,7 @@ pub fn section(artifact: &Artifact) -> Markup {
                with one thing put right; a person may correct it.";
     let named: Vec<(String, usize)> =
         counts.iter().map(|(label, count)| (spoken(label.name()), *count)).collect();
-    let chart = bars(&format!("{failed} failed episodes by label"), &named);
+    let chart = bars(&format!("Failed episodes by label, {failed} of {}", artifact.episodes.len()), &named);
     let rows = counts.iter().map(|(label, count)| {
         let of: Vec<&EpisodeRecord> =
             artifact.episodes.iter().filter(|episode| artifact.label(episode) == Some(*label)).collect();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::date::date;
-use super::html::{Markup, number, spoken, table, tag, tag_with, terms};
+use super::html::{Markup, figures, number, spoken, table, tag, tag_with, terms};
 use super::sure::percent;
 use crate::eval::artifact::{Artifact, EpisodeRecord, LatencyRecord};
 use crate::eval::intervals::quantile;
@@ -48,7 +48,7 @@ pub fn time(artifact: &Artifact) -> Markup {
         let shown = [quantile(&values, 0.5), quantile(&values, 1.0)].map(|ms| Markup::from(number(ms)));
         [Markup::from(name)].into_iter().chain(shown).collect()
     });
-    let table = table(
+    let table = figures(
         "Wall time of a chunk in ms, that of the batch it was made in: each episode has its percentiles",
         &["within an episode", "median episode", "worst episode"],
         rows,
@@ -112,11 +112,11 @@ pub fn again(artifact: &Artifact) -> Markup {
         ("Episodes side by side", run.batch_size.to_string().into()),
         ("Wall time", format!("{:.1} s", run.seconds).into()),
     ]);
-    let command = tag_with("pre", &[("tabindex", "0")], code(&run.command));
+    let command = tag("pre", code(&run.command));
     let mut said = vec![tag("h2", "How to do it again"), command, words];
     if let Some(config) = &run.policy.config {
         let text = serde_json::to_string_pretty(config).unwrap_or_default();
-        let config = tag_with("pre", &[("tabindex", "0")], code(&text));
+        let config = tag("pre", code(&text));
         said.push(tag("details", [tag("summary", "The policy's configuration"), config]));
     }
     tag("section", said)
