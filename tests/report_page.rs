@@ -1,4 +1,5 @@
-//! `flowgpu report`, as someone meets it who has to judge an evaluation: the page is opened in a browser where there is one.
+//! `flowgpu report`, as someone meets it who has to judge an evaluation: the page is opened in a browser where there is
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,8 @@ pub fn tag_with(
     Markup(markup)
 }
 
-/// A table with a caption, that scrolls by itself where the page is too narrow for it. The first cell of every row names it.
+/// A table with a caption, that scrolls by itself where the page is too narrow for it. The first cell of every row
+/// names it.
 pub fn table(caption: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Markup>>) -> Markup {
     table_of("wide", caption, head, rows)
 }
