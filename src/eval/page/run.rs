@@ -36,13 +36,10 @@ pub fn time(artifact: &Artifact) -> Markup {
     if chunks == 0 || latencies.is_empty() {
         return tag("section", [heading, tag("p", "No chunks were made: nobody had to think.")]);
     }
-    let percentiles: [(&str, fn(&LatencyRecord) -> f64); 4] = [
-        ("median (p50)", |latency| latency.p50),
-        ("p95", |latency| latency.p95),
-        ("p99", |latency| latency.p99),
-        ("greatest", |latency| latency.max),
-    ];
-    let rows = percentiles.map(|(name, of)| {
+    let percentiles: [fn(&LatencyRecord) -> f64; 4] =
+        [|latency| latency.p50, |latency| latency.p95, |latency| latency.p99, |latency| latency.max];
+    let names = ["median (p50)", "p95", "p99", "greatest"];
+    let rows = names.into_iter().zip(percentiles).map(|(name, of)| {
         let mut values: Vec<f64> = latencies.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         let shown = [quantile(&values, 0.5), quantile(&values, 1.0)].map(|ms| Markup::from(number(ms)));
