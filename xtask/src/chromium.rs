@@ -1,9 +1,10 @@
-//! A Chromium for the test that opens a report page: found, or installed where that is easy. Without one the test says that
-//! it was not run.
+//! A Chromium for the test that opens a report page: found, or installed where that is easy. Without one the test says
+//! that it was not run.
 
 use super::apt::{Apt, succeeds};
 
-/// What it is called on several systems; `CHROMIUM` in the environment goes first. tests/report_page.rs looks for the same.
+/// What it is called on several systems; `CHROMIUM` in the environment goes first. tests/report_page.rs looks for the
+/// same.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /// Installs Chromium where there is none and a package manager is at hand; else says what will not be tested.

@@ -1,12 +1,15 @@
 //! Several evaluations beside one another; what is of other episodes than the first is shown and not compared.
 
 use super::charts::{curves, whiskers};
-use super::html::{Markup, spoken, table, tag, tag_with};
+use super::html::{Markup, figures, spoken, tag, tag_with};
 use super::sure::{curve, ends_early};
 use crate::Result;
 use crate::eval::artifact::Artifact;
 use crate::eval::compare::{Pair, Summarised, compare, corrected};
 use crate::eval::{Estimate, headline};
+
+const HOW: &str = "Episodes are paired by reset. A winner is named only where the interval of the difference leaves \
+zero out; p values are corrected (Holm) for all comparisons of this page.";
 
 /// The section.
 ///
@@ -35,8 +38,7 @@ pub fn section(artifacts: &[Artifact], names: &[String], rows: &[Summarised]) ->
     said.extend(refused.into_iter().map(|text| tag_with("p", &[("class", "warning")], format!("{text}."))));
     if !pairs.is_empty() {
         said.push(tag("ul", pairs.iter().map(|pair| item(pair.in_words())).collect::<Markup>()));
-        said.push(tag("p", "Episodes are paired by reset. A winner is named only where the interval of the difference leaves \
-                           zero out; p values are corrected (Holm) for all comparisons of this page."));
+        said.push(tag("p", HOW));
     }
     let estimates = |of: &dyn Fn(&Summarised) -> Option<Estimate>| -> Vec<(String, Estimate)> {
         alike.iter().filter_map(|&i| Some((names[i].clone(), of(&rows[i])?))).collect()
@@ -74,7 +76,7 @@ fn overview(names: &[String], rows: &[Summarised], pairs: &[Pair], metric: &str)
     });
     let spoken = spoken(metric);
     let less = format!("{spoken} less the first's");
-    table(
+    figures(
         "Means with 95 % intervals; differences are to the first, over the same episodes",
         &["evaluation", "success (Wilson)", "Jeffreys", &spoken, "success less the first's", &less],
         cells,

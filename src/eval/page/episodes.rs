@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::failures::rerun;
-use super::html::{Markup, number, spoken, table, tag, tag_with};
+use super::html::{Markup, figures, number, spoken, tag, tag_with};
 use crate::eval::artifact::{Artifact, EpisodeRecord, Outcome, Termination, files, worst_first};
 use crate::{Error, Result};
 
@@ -19,23 +19,23 @@ const SEEN: usize = 6;
 /// If a video is there and cannot be read.
 pub fn section(artifact: &Artifact) -> Result<Markup> {
     let worst = worst_first(&artifact.episodes);
-    let mut figures = Vec::new();
+    let mut videos = Vec::new();
     let (mut filmed, mut others) = (Vec::new(), Vec::new());
     for episode in worst {
         match video(artifact, episode)? {
             Some(bytes) => {
-                figures.push(figure(artifact, episode, &bytes));
+                videos.push(figure(artifact, episode, &bytes));
                 filmed.push(episode);
             }
             None => others.push(episode),
         }
     }
     let mut said = vec![tag("h2", "The worst episodes")];
-    if figures.is_empty() {
+    if videos.is_empty() {
         let rest = others.split_off(SEEN.min(others.len()));
         filmed = std::mem::replace(&mut others, rest);
     } else {
-        said.push(tag_with("div", &[("class", "videos")], figures));
+        said.push(tag_with("div", &[("class", "videos")], videos));
     }
     said.push(rows(artifact, "Those that failed first, then by return", &filmed));
     if !others.is_empty() {
@@ -67,6 +67,9 @@ fn figure(artifact: &Artifact, episode: &EpisodeRecord, video: &[u8]) -> Markup 
         ("src", &source),
     ];
     let why = match (&episode.failure, artifact.label(episode)) {
+        (Some(_), Some(label)) if artifact.corrected.contains_key(&episode.episode) => {
+            format!("failed, {}: a person says so", spoken(label.name()))
+        }
         (Some(failure), Some(label)) => format!("failed, {}: {}", spoken(label.name()), failure.rule),
         _ => outcome(episode).to_owned(),
     };
@@ -103,8 +106,8 @@ fn rows(artifact: &Artifact, caption: &str, episodes: &[&EpisodeRecord]) -> Mark
     head.extend(["distance at the start", "reruns"]);
     let cells = episodes.iter().map(|episode| {
         let ended = match episode.termination {
-            Termination::Task => "the task",
-            Termination::Horizon => "the horizon",
+            Termination::Task => "task",
+            Termination::Horizon => "horizon",
         };
         let mut cells: Vec<Markup> =
             [episode.episode.to_string(), episode.seed.to_string(), outcome(episode).to_owned()]
@@ -120,7 +123,7 @@ fn rows(artifact: &Artifact, caption: &str, episodes: &[&EpisodeRecord]) -> Mark
         cells.push(reruns(episode));
         cells
     });
-    table(caption, &head, cells)
+    figures(caption, &head, cells)
 }
 
 /// Why it failed, and whether a person said so.

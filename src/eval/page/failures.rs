@@ -7,6 +7,9 @@ use super::html::{Markup, spoken, table, tag};
 use crate::eval::artifact::{Artifact, EpisodeRecord};
 use crate::eval::labels::Label;
 
+const HOW: &str = "A label is given by the first written rule that holds, over what happened and over reruns of the \
+same episode with one thing put right; a person may correct it.";
+
 /// The section.
 pub fn section(artifact: &Artifact) -> Markup {
     let counts = artifact.failures();
@@ -15,11 +18,9 @@ pub fn section(artifact: &Artifact) -> Markup {
     if failed == 0 {
         return tag("section", [heading, tag("p", format!("None of {} did.", artifact.episodes.len()))]);
     }
-    let how = "A label is given by the first written rule that holds, over what happened and over reruns of the same episode \
-               with one thing put right; a person may correct it.";
     let named: Vec<(String, usize)> =
         counts.iter().map(|(label, count)| (spoken(label.name()), *count)).collect();
-    let chart = bars(&format!("{failed} failed episodes by label"), &named);
+    let chart = bars(&format!("Failed episodes by label, {failed} of {}", artifact.episodes.len()), &named);
     let rows = counts.iter().map(|(label, count)| {
         let of: Vec<&EpisodeRecord> =
             artifact.episodes.iter().filter(|episode| artifact.label(episode) == Some(*label)).collect();
@@ -28,7 +29,7 @@ pub fn section(artifact: &Artifact) -> Markup {
     });
     let table =
         table("Labels and what they rest on", &["label", "episodes", "rule", "reruns that succeeded"], rows);
-    tag("section", [heading, tag("p", how), chart, table])
+    tag("section", [heading, tag("p", HOW), chart, table])
 }
 
 /// The rules that gave a label, each with its count where there are several; what a person said stands apart.

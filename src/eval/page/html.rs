@@ -43,8 +43,23 @@ pub fn tag_with(
     Markup(markup)
 }
 
-/// A table with a caption, that scrolls by itself where the page is too narrow for it. The first cell of every row names it.
+/// A table with a caption, that scrolls by itself where the page is too narrow for it. The first cell of every row
+/// names it.
 pub fn table(caption: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Markup>>) -> Markup {
+    table_of("wide", caption, head, rows)
+}
+
+/// The same of figures, which stay on one line.
+pub fn figures(caption: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Markup>>) -> Markup {
+    table_of("wide figures", caption, head, rows)
+}
+
+fn table_of(
+    class: &str,
+    caption: &str,
+    head: &[&str],
+    rows: impl IntoIterator<Item = Vec<Markup>>,
+) -> Markup {
     let columns = head.iter().map(|name| tag_with("th", &[("scope", "col")], *name)).collect::<Markup>();
     let rows = rows.into_iter().map(|cells| {
         let cells = cells.into_iter().enumerate().map(|(i, cell)| match i {
@@ -59,7 +74,7 @@ pub fn table(caption: &str, head: &[&str], rows: impl IntoIterator<Item = Vec<Ma
     );
     tag_with(
         "div",
-        &[("class", "wide"), ("role", "region"), ("aria-label", caption), ("tabindex", "0")],
+        &[("class", class), ("role", "region"), ("aria-label", caption), ("tabindex", "0")],
         table,
     )
 }

@@ -1,9 +1,9 @@
 //! An evaluation as one page for people: what was measured, how sure that is, why episodes failed, the worst of them as
 //! videos, and how to do it again.
 //!
-//! The page is a single file that asks no network for anything: styles, charts, videos and a few lines of script are in it.
-//! Its own content security policy allows nothing else, so that not even a policy's name could bring in a script. Equal
-//! evaluations make equal pages, byte for byte.
+//! The page is a single file that asks no network for anything: styles, charts, videos and a few lines of script are in
+//! it. Its own content security policy allows nothing else, so that not even a policy's name could bring in a script.
+//! Equal evaluations make equal pages, byte for byte.
 
 mod charts;
 mod comparison;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::date::date;
-use super::html::{Markup, number, spoken, table, tag, tag_with, terms};
+use super::html::{Markup, figures, number, spoken, table, tag, tag_with, terms};
 use super::sure::percent;
 use crate::eval::artifact::{Artifact, EpisodeRecord, LatencyRecord};
 use crate::eval::intervals::quantile;
@@ -36,19 +36,16 @@ pub fn time(artifact: &Artifact) -> Markup {
     if chunks == 0 || latencies.is_empty() {
         return tag("section", [heading, tag("p", "No chunks were made: nobody had to think.")]);
     }
-    let percentiles: [(&str, fn(&LatencyRecord) -> f64); 4] = [
-        ("median (p50)", |latency| latency.p50),
-        ("p95", |latency| latency.p95),
-        ("p99", |latency| latency.p99),
-        ("greatest", |latency| latency.max),
-    ];
-    let rows = percentiles.map(|(name, of)| {
+    let percentiles: [fn(&LatencyRecord) -> f64; 4] =
+        [|latency| latency.p50, |latency| latency.p95, |latency| latency.p99, |latency| latency.max];
+    let names = ["median (p50)", "p95", "p99", "greatest"];
+    let rows = names.into_iter().zip(percentiles).map(|(name, of)| {
         let mut values: Vec<f64> = latencies.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         let shown = [quantile(&values, 0.5), quantile(&values, 1.0)].map(|ms| Markup::from(number(ms)));
         [Markup::from(name)].into_iter().chain(shown).collect()
     });
-    let table = table(
+    let table = figures(
         "Wall time of a chunk in ms, that of the batch it was made in: each episode has its percentiles",
         &["within an episode", "median episode", "worst episode"],
         rows,
@@ -112,11 +109,11 @@ pub fn again(artifact: &Artifact) -> Markup {
         ("Episodes side by side", run.batch_size.to_string().into()),
         ("Wall time", format!("{:.1} s", run.seconds).into()),
     ]);
-    let command = tag_with("pre", &[("tabindex", "0")], code(&run.command));
+    let command = tag("pre", code(&run.command));
     let mut said = vec![tag("h2", "How to do it again"), command, words];
     if let Some(config) = &run.policy.config {
         let text = serde_json::to_string_pretty(config).unwrap_or_default();
-        let config = tag_with("pre", &[("tabindex", "0")], code(&text));
+        let config = tag("pre", code(&text));
         said.push(tag("details", [tag("summary", "The policy's configuration"), config]));
     }
     tag("section", said)

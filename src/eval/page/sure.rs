@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::charts::{Curve, curves, strip};
-use super::html::{Markup, number, spoken, table, tag, tag_with};
+use super::html::{Markup, figures, number, spoken, tag, tag_with};
 use crate::eval::Estimate;
 use crate::eval::artifact::Artifact;
 use crate::eval::compare::Summarised;
@@ -42,7 +42,7 @@ pub fn section(artifact: &Artifact, summary: &Summarised) -> Markup {
         let how = if shares { "Wilson's score interval" } else { "bootstrap, 10,000 resamples" };
         rows.push(cells(&spoken(name), estimate, &values, how));
     }
-    let metrics = table(
+    let metrics = figures(
         "Means over episodes with 95 % intervals; a tick is an episode, the dot the mean, its line the interval",
         &["metric", "mean", "95 % interval", "episodes", "least", "greatest", "interval by"],
         rows,

@@ -20,7 +20,7 @@ pub struct Curve {
 
 /// Curves from 0 to 1 over steps. One alone has the band of its intervals; several have a legend.
 pub fn curves(caption: &str, all: &[Curve]) -> Markup {
-    const LEFT: f64 = 38.0;
+    const LEFT: f64 = 46.0;
     const BOTTOM: f64 = 190.0;
     const HEIGHT: f64 = 170.0;
     let steps = all.iter().map(|curve| curve.end).max().unwrap_or(0).max(1);
