@@ -13,7 +13,7 @@ use crate::{Error, Result};
 struct Entry {
     /// What it is called; also its folder's name.
     name: String,
-    /// A rule, or a policy of [`METHODS`].
+    /// A rule, `flow`, or a policy of [`METHODS`].
     method: &'static str,
     /// Actions of a chunk that are executed.
     every: Option<usize>,
@@ -21,29 +21,37 @@ struct Entry {
     steps: Option<usize>,
 }
 
-/// Policies of the panel: a name, and how it is trained where it is not there. `pursuit` is built in.
-const METHODS: [(&str, &[&str]); 5] = [
-    ("regression", &["--objective", "regression"]),
-    (
-        "regression-act",
-        &[
-            "--objective",
-            "regression",
-            "--set",
-            "patch_size=8",
-            "--set",
-            "d_model=32",
-            "--set",
-            "encoder_layers=0",
+/// A policy of the panel, and how it is trained where it is not there.
+struct Method {
+    name: &'static str,
+    /// Optimiser steps; the built-in policy has 12,000.
+    steps: usize,
+    /// How it differs from preset `pursuit`.
+    recipe: &'static [&'static str],
+}
+
+/// Policies of the panel beside the built-in one, which is called `flow`.
+const METHODS: [Method; 5] = [
+    Method { name: "regression", steps: 12_000, recipe: &["--objective=regression"] },
+    Method {
+        name: "regression-act",
+        steps: 12_000,
+        recipe: &[
+            "--objective=regression",
+            "--set=patch_size=8",
+            "--set=d_model=32",
+            "--set=encoder_layers=0",
         ],
-    ),
-    ("mip", &["--objective", "mip"]),
-    ("flow-no-slots", &["--set", "action_pos_embed=false", "--set", "initial_values=grid"]),
-    ("flow-raw", &["--set", "normalization_mapping.ACTION=IDENTITY"]),
+    },
+    Method { name: "mip", steps: 4_000, recipe: &["--objective=mip"] },
+    Method {
+        name: "flow-no-slots",
+        steps: 12_000,
+        recipe: &["--set=action_pos_embed=false", "--set=initial_values=grid"],
+    },
+    Method { name: "flow-raw", steps: 12_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
 ];
 
-/// Optimiser steps of each: as many as the built-in policy's.
-const STEPS: &str = "12000";
 /// Folders with policies, the first that holds one counts: the repository's, then what was trained here.
 const PLACES: [&str; 2] = ["weights/panel", "outputs/panel/policies"];
 
@@ -145,8 +153,8 @@ fn evaluated(args: &Args, environment: &str, entry: &Entry) -> Result<Artifact> 
     }
     let policy = match entry.method {
         "flow" => "pursuit".to_owned(),
-        method => match METHODS.iter().find(|(name, _)| *name == method) {
-            Some((_, recipe)) => policy_of(method, recipe, &args.device.device)?.display().to_string(),
+        method => match METHODS.iter().find(|known| known.name == method) {
+            Some(method) => policy_of(method, &args.device.device)?.display().to_string(),
             None => method.to_owned(),
         },
     };
@@ -172,17 +180,18 @@ fn evaluated(args: &Args, environment: &str, entry: &Entry) -> Result<Artifact> 
 }
 
 /// A policy's folder: where it is, or where it was trained now.
-fn policy_of(method: &str, recipe: &[&str], device: &str) -> Result<PathBuf> {
-    let holds = |folder: &Path| ["config.json", "checkpoints"].iter().any(|name| folder.join(name).exists());
-    if let Some(folder) = PLACES.iter().map(|place| Path::new(place).join(method)).find(|f| holds(f)) {
+fn policy_of(method: &Method, device: &str) -> Result<PathBuf> {
+    let Method { name, steps, recipe } = *method;
+    let holds = |folder: &Path| ["config.json", "checkpoints"].iter().any(|file| folder.join(file).exists());
+    if let Some(folder) = PLACES.iter().map(|place| Path::new(place).join(name)).find(|f| holds(f)) {
         return Ok(folder);
     }
-    let folder = Path::new(PLACES[1]).join(method);
-    note(format!("{method}: is trained first, {STEPS} steps, into {}", folder.display()));
+    let folder = Path::new(PLACES[1]).join(name);
+    note(format!("{name}: is trained first, {steps} steps, into {}", folder.display()));
     let mut flags = vec![
         "train".to_owned(),
         "--preset=pursuit".to_owned(),
-        format!("--steps={STEPS}"),
+        format!("--steps={steps}"),
         format!("--output-dir={}", folder.display()),
         format!("--device={device}"),
     ];
