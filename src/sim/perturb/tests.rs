@@ -35,7 +35,7 @@ fn looking(environment: &dyn Environment, which: Range<usize>) -> Vec<Episode> {
         };
         Ok(turns.iter().map(&mut action).collect())
     };
-    rollout(environment, 42, which, 60, &mut driver).expect("runs")
+    rollout(environment, 42, which, environment.spec().horizon, &mut driver).expect("runs")
 }
 
 /// Every known environment with every axis that fits it.
@@ -186,10 +186,11 @@ fn levels_and_axes_that_make_no_sense_are_refused_by_their_flag() {
 
 #[test]
 fn every_disturbance_makes_the_experts_task_harder() {
+    let mut failures = Vec::new();
     for (plain, axis) in all_that_fits() {
         let name = plain.spec().name;
-        // The other arenas share their dynamics, and their expert is as good with any ball.
-        if name.starts_with("pursuit-") {
+        // The other arenas share pursuit's dynamics; and who looks for red in a picture is not fooled by noise on it.
+        if name.starts_with("pursuit-") || (name, axis) == ("pursuit", Axis::ObservationNoise) {
             continue;
         }
         let metric = headline(name)[0];
@@ -197,18 +198,19 @@ fn every_disturbance_makes_the_experts_task_harder() {
             let disturbed = under(plain.as_ref(), &[(axis, level)]);
             let horizon = plain.spec().horizon;
             let episodes =
-                rollout(&*disturbed, 42, 0..12, horizon, &mut Scripted::Expert.driver()).expect("runs");
+                rollout(&*disturbed, 42, 0..20, horizon, &mut Scripted::Expert.driver()).expect("runs");
             let of = |episode| {
                 measure(name, episode).into_iter().find(|(known, _)| *known == metric).expect("known").1
             };
             let sum: f64 = episodes.iter().map(of).sum();
             // Steps to a capture cost, returns are less than 0.
-            sum.abs() / 12.0
+            sum.abs() / 20.0
         };
         let costs = axis.levels(plain.as_ref()).map(cost);
-        let place = format!("{name}, {}: {costs:?}", axis.name());
         // A little of it may be no harm.
-        assert!(costs[1..].iter().all(|cost| *cost > 0.97 * costs[0]), "{place}");
-        assert!(costs[3] > 1.05 * costs[0], "{place}");
+        if costs[1..].iter().any(|cost| *cost < 0.97 * costs[0]) || costs[3] < 1.05 * costs[0] {
+            failures.push(format!("{name}, {}: {costs:?}", axis.name()));
+        }
     }
+    assert_eq!(failures, Vec::<String>::new());
 }
