@@ -418,10 +418,11 @@ fn chunks_that_take_time_are_counted_and_cost_what_they_cost() {
 #[cfg(unix)]
 #[test]
 fn a_program_that_does_not_keep_to_the_protocol_is_told_what_is_wrong() {
-    let lab = Lab::new();
     let hello = "read h; echo '{\"chunk_size\":2,\"n_action_steps\":1}'; read o; ";
     let say = |script: &str| {
+        let lab = Lab::new();
         let policy = format!("exec:{script}");
+        let output = lab.text("x");
         refusal(&[
             "eval",
             "--env",
@@ -431,7 +432,7 @@ fn a_program_that_does_not_keep_to_the_protocol_is_told_what_is_wrong() {
             "--policy",
             &policy,
             "--output-dir",
-            &lab.text("x"),
+            &output,
         ])
     };
     assert!(say("exit 7").contains("the program ended before it answered"));

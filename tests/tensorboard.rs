@@ -178,6 +178,7 @@ fn tensorboard_shows_what_the_metrics_say_also_of_a_run_that_was_killed() {
             ("eval/return", "/eval/return"),
             ("eval/upright", "/eval/upright"),
             ("eval/solved", "/eval/solved"),
+            ("eval/smoothness", "/eval/smoothness"),
         ],
     );
     let steps = |tag: &str| shown.keys().filter(|(known, _)| known == tag).count();

@@ -43,13 +43,13 @@ const METHODS: [Method; 5] = [
             "--set=encoder_layers=0",
         ],
     },
-    Method { name: "mip", steps: 4_000, recipe: &["--objective=mip"] },
+    Method { name: "mip", steps: 3_000, recipe: &["--objective=mip"] },
     Method {
         name: "flow-no-slots",
         steps: 12_000,
         recipe: &["--set=action_pos_embed=false", "--set=initial_values=grid"],
     },
-    Method { name: "flow-raw", steps: 12_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
+    Method { name: "flow-raw", steps: 6_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
 ];
 
 /// Folders with policies, the first that holds one counts: the repository's, then what was trained here.
