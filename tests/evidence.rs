@@ -447,7 +447,10 @@ fn a_program_that_does_not_keep_to_the_protocol_is_told_what_is_wrong() {
         say(&format!("{hello} echo '{{\"chunk\":[[0.0],[null]]}}'"))
             .contains("is not what the protocol says")
     );
-    assert!(say(&format!("{hello} echo '{{\"chunk\":[[0.0],[1e39]]}}'")).contains("is not finite"));
+    assert!(say(&format!("{hello} echo '{{\"chunk\":[[0.0],[1e39]]}}'")).contains("number out of range"));
+    assert!(
+        say(&format!("{hello} echo '{{\"chunk\":[[0.0],[NaN]]}}'")).contains("is not what the protocol says")
+    );
     assert!(say("no-such-program-at-all").contains("the program ended before it answered"));
 }
 
