@@ -31,10 +31,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 /// The events of a file. Its last record may be cut off, all others must have their checksums.
 fn events(bytes: &[u8]) -> Vec<&[u8]> {
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
-    let masked = |bytes: &[u8]| {
-        let crc = crc32c(bytes);
-        ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
-    };
+    let masked = |bytes: &[u8]| crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8);
     let (mut at, mut found) = (0, Vec::new());
     while at + 12 <= bytes.len() {
         let length = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight")) as usize;
