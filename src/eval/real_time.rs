@@ -112,7 +112,7 @@ fn think(
     for Sight { seen, request } in sights {
         let start = Instant::now();
         let mut made = || -> Result<Option<Planned>> {
-            planner.see(&[episode], &[seen.clone()])?;
+            planner.see(&[episode], std::slice::from_ref(&seen))?;
             let Some(request) = request.clone() else { return Ok(None) };
             Ok(planner.plan(&[request], chunking)?.pop())
         };

@@ -1,6 +1,6 @@
 //! Pendulum with a goal: bring the rod to an angle that changes with every episode, and hold it there.
 //!
-//! The same rod and the same first two draws as [`pendulum`](super::pendulum), but a target θ* that a policy must
+//! The same rod and the same first two draws as [`pendulum`], but a target θ* that a policy must
 //! read: upright or hanging, half of the episodes each, and up to 0.37 rad off the vertical. The motor holds an angle
 //! where 3g/(2l) sin θ* + 3u = 0: with u* = −5 sin θ*, so for |sin θ*| ≤ 0.4. Targets keep a tenth off that limit.
 

@@ -1,6 +1,6 @@
 //! Pursuit seen by two cameras and felt by the effector: one camera shows the whole arena, one moves with the effector.
 //!
-//! Dynamics, expert and seeds are those of [`pursuit`](super::pursuit).
+//! Dynamics, expert and seeds are those of [`pursuit`].
 
 use super::discs::draw_halved_planes;
 use super::disturbable::{Disturbable, Quantity};

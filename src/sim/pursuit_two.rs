@@ -1,6 +1,6 @@
 //! Pursuit with two balls that look alike: catching either is enough, going between them is not.
 //!
-//! Two arenas of [`pursuit`](super::pursuit) with one effector. The expert chooses a ball once an episode, by chance,
+//! Two arenas of [`pursuit`] with one effector. The expert chooses a ball once an episode, by chance,
 //! and no observation shows which: the right actions have two modes, and their mean leads to neither ball.
 
 use super::discs::{Disc, draw, draw_halved_planes};
