@@ -415,6 +415,21 @@ fn chunks_that_take_time_are_counted_and_cost_what_they_cost() {
     assert!(refusal(&["eval", "--latency-ms", "soon"]).contains("use a number of milliseconds, or measured"));
 }
 
+/// The expert looks for red and is not fooled by noise on a picture; a network is.
+#[test]
+fn noise_on_its_pictures_costs_the_built_in_policy_steps() {
+    let lab = Lab::new();
+    let flags = ["--policy", "pursuit", "--episodes", "20", "--n-action-steps", "4"];
+    let steps = |name: &str, more: &[&str]| -> u64 {
+        let all = episodes(&lab.eval(name, &[&flags[..], more].concat()));
+        all.iter().filter_map(|episode| episode["steps"].as_u64()).sum()
+    };
+    let (clean, none) = (steps("clean", &[]), steps("none", &["--observation-noise", "0"]));
+    let noisy = steps("noisy", &["--observation-noise", "0.4"]);
+    assert_eq!(clean, none);
+    assert!(noisy as f64 > 1.05 * clean as f64, "{noisy} steps with noise, {clean} without");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_program_that_does_not_keep_to_the_protocol_is_told_what_is_wrong() {

@@ -35,7 +35,7 @@ const METHODS: [Method; 5] = [
     Method { name: "regression", steps: 12_000, recipe: &["--objective=regression"] },
     Method {
         name: "regression-act",
-        steps: 12_000,
+        steps: 8_000,
         recipe: &[
             "--objective=regression",
             "--set=patch_size=8",
@@ -49,7 +49,7 @@ const METHODS: [Method; 5] = [
         steps: 12_000,
         recipe: &["--set=action_pos_embed=false", "--set=initial_values=grid"],
     },
-    Method { name: "flow-raw", steps: 6_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
+    Method { name: "flow-raw", steps: 5_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
 ];
 
 /// Folders with policies, the first that holds one counts: the repository's, then what was trained here.
