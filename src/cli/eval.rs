@@ -111,6 +111,11 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::input("--gif shows one policy with one solver and one number of steps"));
     }
     let panel = args.perturbing.panel;
+    if args.plot.is_some() && args.timing.is_table() {
+        return Err(Error::input(
+            "--plot of a table is over function evaluations: give one --inference-delay and one --chunking",
+        ));
+    }
     if args.output_dir.is_some() && (is_table || panel || args.gif.is_some() || args.plot.is_some()) {
         return Err(Error::input(
             "--output-dir is of one policy with one setting; `flowgpu compare` compares several folders",

@@ -46,6 +46,19 @@ impl Device {
     }
 }
 
+impl Device {
+    /// What a result depends on: a GPU's name, backend and driver, or the kind of processor.
+    pub fn described(&self) -> String {
+        match self {
+            Self::Gpu(gpu) => {
+                let summary = &gpu.summary;
+                format!("{} ({}, driver {})", summary.name, summary.backend, summary.driver)
+            }
+            host => format!("{host} ({} {})", std::env::consts::ARCH, std::env::consts::OS),
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -51,7 +51,7 @@ fn evaluate(
         command: std::env::args().collect::<Vec<_>>().join(" "),
         started_unix_s: started.map_or(0, |since| since.as_secs()),
         seconds: 0.0,
-        device: actor.policy().map_or_else(|| "none".to_owned(), |policy| policy.device().to_string()),
+        device: actor.policy().map_or_else(|| "none".to_owned(), |policy| policy.device().described()),
         policy: policy_record(args, actor, setting)?,
         contract: spec.contract(),
         episodes: options.episodes,
