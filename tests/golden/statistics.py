@@ -45,9 +45,8 @@ def score(ours_only: int, theirs_only: int, n: int, difference: float) -> float:
         more = room / 2
     else:
         more = brentq(slope, tiny, room / 2, xtol=1e-300, rtol=1e-15, maxiter=10_000)
-        unlikely = lambda more: -sum(
-            count * math.log(share) for count, share in [(n, s + more) for n, s in least] + [(agreed, room - 2 * more)] if count
-        )
+        cells = lambda more: [(count, share + more) for count, share in least] + [(agreed, room - 2 * more)]
+        unlikely = lambda more: -sum(count * math.log(share) for count, share in cells(more) if count)
         rough = minimize_scalar(unlikely, bounds=(0, room / 2), method="bounded", options={"xatol": 1e-12})
         assert unlikely(more) <= rough.fun + 1e-9, "the likelihood has a larger value elsewhere"
     variance = n * (least[0][1] + least[1][1] + 2 * more - difference**2)
@@ -106,7 +105,8 @@ def numbers(difference: float, deviation: float) -> dict:
 
 def main():
     shares = [(k, n) for n in (1, 2, 5, 10, 50) for k in sorted({0, 1, n // 2, n - 1, n})]
-    shares += [(0, 100), (1, 100), (98, 100), (100, 100), (15, 300), (299, 300), (638, 1000), (5000, 10_000), (3, 100_000)]
+    shares += [(0, 100), (1, 100), (98, 100), (100, 100), (15, 300), (299, 300), (638, 1000)]
+    shares += [(5000, 10_000), (3, 100_000)]
     pairs = [
         (0, 0, 0, 10), (10, 0, 0, 0), (40, 0, 0, 60), (0, 10, 0, 0), (0, 0, 10, 0), (0, 5, 5, 0), (0, 1, 0, 0),
         (1, 1, 7, 12),  # the airways of Bentur et al. in Fagerland, Lydersen, Laake 2014
