@@ -2,7 +2,7 @@
 
 use super::planner::{Planned, Planner, Request};
 use crate::Result;
-use crate::policy::{Chunking, Images, Observations, Policy};
+use crate::policy::{Chunk, Chunking, Images, Observations, Policy};
 use crate::sim::Observation;
 
 /// A policy that plans for the episodes of an evaluation.
@@ -24,6 +24,19 @@ impl<'a> NetworkPlanner<'a> {
         let states = policy.config().states().map(names).collect();
         let frames = vec![Vec::new(); cameras.len()];
         Self { policy, cameras, states, frames, state: Vec::new() }
+    }
+
+    /// Chunks [B, H, N] as they will be executed, inside the bounds: what the next ones go on from.
+    fn executed(&self, chunk: &Chunk) -> Result<Vec<f32>> {
+        let config = self.policy.config();
+        let (robot, network) = (config.action().1, config.network_action_dim());
+        let mut bounded = chunk.actions.clone();
+        self.policy.normalizer().normalize_actions(&mut bounded)?;
+        let mut normalized = chunk.normalized.clone();
+        for (ours, bounded) in normalized.chunks_mut(network).zip(bounded.chunks(robot)) {
+            ours[..robot].copy_from_slice(bounded);
+        }
+        Ok(normalized)
     }
 }
 
@@ -61,9 +74,9 @@ impl Planner for NetworkPlanner<'_> {
         let chunk = self.policy.plan(&episodes, &continuing, chunking)?;
         let used = self.policy.usage().since(before);
         let evaluations = used.evaluations / used.batches.max(1);
-        let rows = |values: &[f32]| values.len() / requests.len().max(1);
-        let (actions, normalized) = (rows(&chunk.actions).max(1), rows(&chunk.normalized).max(1));
-        let chunks = chunk.actions.chunks(actions).zip(chunk.normalized.chunks(normalized));
+        let rows = |values: &[f32]| (values.len() / requests.len().max(1)).max(1);
+        let normalized = self.executed(&chunk)?;
+        let chunks = chunk.actions.chunks(rows(&chunk.actions)).zip(normalized.chunks(rows(&normalized)));
         let planned = |(actions, normalized): (&[f32], &[f32])| Planned {
             actions: actions.to_vec(),
             normalized: normalized.to_vec(),
