@@ -12,6 +12,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::manifest::{self, FolderWriter, beside, cannot, create_folders, parent, sync_folder};
 use crate::{Error, Result};
@@ -40,6 +41,17 @@ pub struct Found {
     pub folder: PathBuf,
     /// Why it is not the one `last` names.
     pub warning: Option<String>,
+}
+
+/// Takes a file's lock. On a busy machine that of a process which has just ended may outlive it for a moment.
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 impl RunDir {
@@ -95,7 +107,7 @@ impl RunDir {
         create_folders(&root).map_err(|e| cannot("create", &root, &e))?;
         let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(refused)?;
-        match file.try_lock() {
+        match patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
