@@ -43,7 +43,7 @@ const METHODS: [Method; 5] = [
             "--set=encoder_layers=0",
         ],
     },
-    Method { name: "mip", steps: 3_000, recipe: &["--objective=mip"] },
+    Method { name: "mip", steps: 4_000, recipe: &["--objective=mip"] },
     Method {
         name: "flow-no-slots",
         steps: 12_000,
