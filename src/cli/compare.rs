@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::common::{DeviceArgs, table};
 use crate::eval::artifact::Artifact;
-use crate::eval::compare::{Summarised, check_comparable, compare, corrected, to_json};
+use crate::eval::compare::{Summarised, compare, corrected, to_json};
 use crate::eval::{Estimate, headline};
 use crate::{Error, Result};
 
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<()> {
         println!("{}", to_json(&rows, &pairs));
         return Ok(());
     }
-    print_rows(&artifacts, &rows)?;
+    print_rows(&artifacts, &rows);
     note_conditions(&artifacts);
     println!();
     pairs.iter().for_each(|pair| println!("{}.", pair.in_words()));
@@ -107,9 +107,8 @@ fn note_conditions(artifacts: &[Artifact]) {
 }
 
 /// What was measured, a row an evaluation.
-fn print_rows(artifacts: &[Artifact], rows: &[Summarised]) -> Result<()> {
-    let Some(first) = artifacts.first() else { return Ok(()) };
-    artifacts.iter().try_for_each(|artifact| check_comparable(artifact, first))?;
+fn print_rows(artifacts: &[Artifact], rows: &[Summarised]) {
+    let Some(first) = artifacts.first() else { return };
     let run = &first.run;
     println!(
         "{}, {} episodes, seeds {} to {}, 95 % intervals",
@@ -136,5 +135,4 @@ fn print_rows(artifacts: &[Artifact], rows: &[Summarised]) -> Result<()> {
         ]);
     }
     print!("{}", table(&cells));
-    Ok(())
 }

@@ -134,11 +134,11 @@ pub fn run(args: Args) -> Result<()> {
     let configs: Vec<_> = networks().map(Policy::config).collect();
     args.sampling.note_idle(&configs, &args.solver, !args.steps.is_empty());
     match (is_table, &mut actors[..]) {
-        (false, [actor]) if args.output_dir.is_some() => {
-            evidence::run(&args, environment.as_ref(), options, actor)
-        }
         (false, [actor]) if panel => panel::run(&args, environment.as_ref(), options, actor),
-        (false, [actor]) => single(&args, environment.as_ref(), options, actor),
+        (false, [actor]) => match &args.output_dir {
+            Some(folder) => evidence::run(&args, folder, environment.as_ref(), options, actor),
+            None => single(&args, environment.as_ref(), options, actor),
+        },
         _ => table::run(&args, environment.as_ref(), options, actors),
     }
 }
@@ -201,17 +201,22 @@ fn described(options: &Options, perturbations: &Perturbations) -> String {
     format!("{} episodes from seed {}{disturbed}", options.episodes, options.seed)
 }
 
-/// Says on stderr how far an evaluation is: in place on a terminal, elsewhere as a line now and then.
+/// Says on stderr how far an evaluation is.
 fn progress(name: String) -> impl FnMut(usize, usize) {
+    let mut tell = now_and_then();
+    move |steps, running| tell(&|| format!("{name}step {steps}: {running} episodes running"))
+}
+
+/// Shows a line on stderr: in place on a terminal, elsewhere now and then.
+fn now_and_then() -> impl FnMut(&dyn Fn() -> String) {
     let terminal = io::stderr().is_terminal();
     let pause = Duration::from_millis(if terminal { 200 } else { 30_000 });
     let mut told = Instant::now();
-    move |steps, running| {
+    move |line| {
         if told.elapsed() >= pause {
             told = Instant::now();
-            let line = format!("{name}step {steps}: {running} episodes running");
             // The line is left by a return, so that whatever comes next is written over it.
-            if terminal { eprint!("{line:<40}\r") } else { note(line) }
+            if terminal { eprint!("{:<60}\r", line()) } else { note(line()) }
         }
     }
 }

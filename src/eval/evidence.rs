@@ -36,6 +36,25 @@ pub struct Order<'a> {
     pub videos: usize,
 }
 
+/// How far an evaluation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many episodes were there already.
+    Resumed {
+        /// Episodes that are there.
+        done: usize,
+    },
+    /// A step was taken.
+    Step {
+        /// The group's first episode.
+        first: usize,
+        /// Steps taken in it.
+        step: usize,
+        /// Episodes that took the last one.
+        running: usize,
+    },
+}
+
 /// Evaluates into a folder, going on where it stopped before.
 ///
 /// # Errors
@@ -44,7 +63,7 @@ pub fn evaluate_into(
     folder: &Path,
     order: &Order<'_>,
     subject: &mut Subject<'_>,
-    watch: &mut dyn FnMut(&str),
+    watch: &mut dyn FnMut(Progress),
 ) -> Result<Artifact> {
     let start = Instant::now();
     let Order { trial, run, .. } = order;
@@ -53,7 +72,7 @@ pub fn evaluate_into(
     }
     let mut writer = ArtifactWriter::open(folder, run.clone())?;
     if writer.done() > 0 {
-        watch(&format!("going on after {} of {} episodes", writer.done(), run.episodes));
+        watch(Progress::Resumed { done: writer.done() });
     }
     let diagnosis = Diagnosis {
         trial: *trial,
@@ -64,7 +83,7 @@ pub fn evaluate_into(
     while writer.done() < run.episodes {
         let group: Vec<usize> = (writer.done()..(writer.done() + run.batch_size).min(run.episodes)).collect();
         let played = trial.play(subject, &group, &mut |step, running| {
-            watch(&format!("episodes from {}, step {step}: {running} running", group[0]));
+            watch(Progress::Step { first: group[0], step, running });
         })?;
         let mut failures = diagnosis.of(subject, &played)?;
         let records =

@@ -207,11 +207,11 @@ pub fn summarise(episodes: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, Su
         .collect()
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(in crate::eval) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn norm(a: &[f64]) -> f64 {
+pub(in crate::eval) fn norm(a: &[f64]) -> f64 {
     dot(a, a).sqrt()
 }
 

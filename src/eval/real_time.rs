@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::planner::{Planned, Planner, Request};
 use super::running::{EpisodeLog, Running};
 use super::timing::{Timing, rate_of};
+use super::trial::Watch;
 use crate::policy::Chunking;
 use crate::sim::rollout::episode_seed;
-use crate::sim::{Environment, Episode, Observation, Turn};
+use crate::sim::{Environment, Episode, Observation};
 use crate::{Error, Result};
 
 /// What an episode sees at a decision, and whether it wants a chunk made of it.
@@ -23,7 +24,7 @@ struct Sight {
 /// A chunk with the wall time it took, ms.
 type Answer = Result<(Planned, f64)>;
 
-/// Plays one episode. `look` is shown each decision before it is executed.
+/// Plays one episode; `watch` is told each decision.
 ///
 /// # Errors
 /// The planner's own; an action that the environment refuses.
@@ -33,7 +34,7 @@ pub(super) fn play_live(
     timing: &Timing,
     (seed, index): (u64, usize),
     horizon: usize,
-    look: &mut dyn FnMut(&Turn<'_>, &[f64]),
+    watch: &mut Watch<'_>,
 ) -> Result<(Episode, EpisodeLog)> {
     let every = timing.n_action_steps.unwrap_or_else(|| planner.n_action_steps());
     let (chunk, rate) = (planner.chunk_size(), rate_of(environment));
@@ -71,7 +72,7 @@ pub(super) fn play_live(
                     begun = Some(Instant::now());
                 }
                 let action = running.next(chunk, dims, timing.execution);
-                look(&Turn { episode: index, step, environment: environment.as_ref() }, &action);
+                watch(step + 1, 1);
                 action
             } else {
                 episode.actions.last().cloned().unwrap_or_default()

@@ -1,11 +1,14 @@
 //! One episode's chunks: the one in use, the one on its way.
 
+use serde::{Deserialize, Serialize};
+
 use super::planner::{Planned, Request};
 use super::timing::{Execution, Timing};
 use crate::policy::{Chunking, Continuation};
 
 /// A chunk as it was made and used.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChunkLog {
     /// The step it was asked for at.
     pub asked: usize,

@@ -26,8 +26,6 @@ pub struct Played {
     pub episode: Episode,
     /// What the executor did; nothing of a rule.
     pub log: EpisodeLog,
-    /// Mean cosine between what was decided and what the expert does in the same state; 1 where both stand still.
-    pub agreement: f64,
 }
 
 /// What stays the same over the episodes of an evaluation.
@@ -77,16 +75,9 @@ impl Trial<'_> {
 
     /// Plays one episode by the wall clock.
     fn live(&self, planner: &mut dyn Planner, episode: usize, watch: &mut Watch<'_>) -> Result<Played> {
-        let (mut sum, mut count) = (0.0, 0_usize);
-        let mut look = |turn: &Turn<'_>, action: &[f64]| {
-            sum += agreement(action, &turn.environment.expert_action());
-            count += 1;
-            watch(turn.step + 1, 1);
-        };
         let place = (self.seed, episode);
-        let (episode, log) =
-            play_live(self.environment, planner, &self.timing, place, self.horizon, &mut look)?;
-        Ok(Played { episode, log, agreement: sum / count.max(1) as f64 })
+        let (episode, log) = play_live(self.environment, planner, &self.timing, place, self.horizon, watch)?;
+        Ok(Played { episode, log })
     }
 
     fn drive(
@@ -95,37 +86,14 @@ impl Trial<'_> {
         episodes: &[usize],
         watch: &mut Watch<'_>,
     ) -> Result<Vec<Played>> {
-        let mut agreements = vec![(0.0, 0_usize); episodes.len()];
         let mut watched = |turns: &[Turn<'_>]| {
             let actions = driver(turns)?;
-            for (turn, action) in turns.iter().zip(&actions) {
-                if let Some(at) = episodes.iter().position(|&episode| episode == turn.episode) {
-                    let (sum, count) = &mut agreements[at];
-                    *sum += agreement(action, &turn.environment.expert_action());
-                    *count += 1;
-                }
-            }
             watch(turns.first().map_or(0, |turn| turn.step + 1), turns.len());
             Ok(actions)
         };
         let played =
             rollout(self.environment, self.seed, episodes.iter().copied(), self.horizon, &mut watched)?;
-        let played = played.into_iter().zip(agreements).map(|(episode, (sum, count))| Played {
-            episode,
-            log: EpisodeLog::default(),
-            agreement: sum / count.max(1) as f64,
-        });
+        let played = played.into_iter().map(|episode| Played { episode, log: EpisodeLog::default() });
         Ok(played.collect())
-    }
-}
-
-/// The cosine of two actions; 1 where both stand still, 0 where one does.
-fn agreement(ours: &[f64], experts: &[f64]) -> f64 {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let (a, b) = (dot(ours, ours).sqrt(), dot(experts, experts).sqrt());
-    match (a > 0.0, b > 0.0) {
-        (true, true) => dot(ours, experts) / (a * b),
-        (false, false) => 1.0,
-        _ => 0.0,
     }
 }

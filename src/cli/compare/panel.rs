@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{Args, print_rows};
 use crate::cli::common::note;
 use crate::eval::artifact::Artifact;
-use crate::eval::compare::{Pair, Summarised, compare, corrected, to_json};
+use crate::eval::compare::{Summarised, compare, corrected, to_json};
 use crate::{Error, Result};
 
 /// One method with one way of executing its chunks.
@@ -52,17 +52,32 @@ const METHODS: [Method; 5] = [
     Method { name: "flow-raw", steps: 5_000, recipe: &["--set=normalization_mapping.ACTION=IDENTITY"] },
 ];
 
+/// Actions of a chunk that are executed, one row each.
+const REPLANNING: [usize; 3] = [8, 4, 1];
 /// Folders with policies, the first that holds one counts: the repository's, then what was trained here.
 const PLACES: [&str; 2] = ["weights/panel", "outputs/panel/policies"];
 
-/// What is compared with what, as names without their replanning: ours, theirs, and the question.
-const QUESTIONS: [(&str, &str, &str); 5] = [
-    ("regression", "flow", "Does regression beat the flow?"),
-    ("flow", "flow-no-slots", "Does slot embedding help the flow?"),
-    ("flow", "flow-raw", "Is normalising actions necessary?"),
-    ("mip", "flow", "Does MIP beat the flow?"),
-    ("regression-act", "regression", "Does a decoder alone do as well as an encoder before it?"),
-];
+/// What is asked, and the pairs that answer it: ours, theirs.
+fn questions() -> [(&'static str, Vec<(String, String)>); 7] {
+    let each = |ours: &str, theirs: &str| -> Vec<(String, String)> {
+        REPLANNING.iter().map(|&every| (named(ours, every), named(theirs, every))).collect()
+    };
+    let some = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(ours, theirs)| ((*ours).to_owned(), (*theirs).to_owned())).collect()
+    };
+    [
+        ("Does regression beat the flow?", each("regression", "flow")),
+        ("Does slot embedding help the flow?", each("flow", "flow-no-slots")),
+        ("Is normalising actions necessary?", each("flow", "flow-raw")),
+        ("Does MIP beat the flow?", each("mip", "flow")),
+        ("Does a decoder alone do as well as an encoder before it?", each("regression-act", "regression")),
+        (
+            "Is it worth replanning more often, and are two solver steps enough?",
+            some(&[("flow-4", "flow-8"), ("flow-1", "flow-4"), ("flow-4-euler-2", "flow-4")]),
+        ),
+        ("Do they reach the expert?", some(&[("flow-1", "expert"), ("regression-1", "expert")])),
+    ]
+}
 
 /// Evaluates what is missing, compares, and says what the episodes decide.
 ///
@@ -76,46 +91,28 @@ pub fn run(args: &Args, environment: &str) -> Result<()> {
     for entry in entries() {
         artifacts.push(evaluated(args, environment, &entry).map_err(|e| e.at(&entry.name))?);
     }
-    let found = |name: &str| artifacts.iter().find(|artifact| artifact.run.policy.name == name);
-    let mut asked: Vec<(String, Vec<Pair>)> = Vec::new();
-    for (ours, theirs, question) in QUESTIONS {
-        let mut pairs = Vec::new();
-        for every in [8, 4, 1] {
-            if let (Some(a), Some(b)) = (found(&named(ours, every)), found(&named(theirs, every))) {
-                pairs.extend(compare(a, b)?);
-            }
+    let found = |name: &str| {
+        let found = artifacts.iter().find(|artifact| artifact.run.policy.name == name);
+        found.ok_or_else(|| Error::failure(format!("the panel has no row {name}")))
+    };
+    let (mut pairs, mut asked) = (Vec::new(), Vec::new());
+    for (question, answers) in questions() {
+        let first = pairs.len();
+        for (ours, theirs) in answers {
+            pairs.extend(compare(found(&ours)?, found(&theirs)?)?);
         }
-        asked.push((question.to_owned(), pairs));
+        asked.push((question, first..pairs.len()));
     }
-    let mut others = Vec::new();
-    for (ours, theirs) in [("flow-4", "flow-8"), ("flow-1", "flow-4"), ("flow-4-euler-2", "flow-4")] {
-        if let (Some(a), Some(b)) = (found(ours), found(theirs)) {
-            others.extend(compare(a, b)?);
-        }
-    }
-    asked.push(("Is it worth replanning more often, and are two solver steps enough?".to_owned(), others));
-    let mut against = Vec::new();
-    for name in ["flow-1", "regression-1"] {
-        if let (Some(a), Some(b)) = (found(name), found("expert")) {
-            against.extend(compare(a, b)?);
-        }
-    }
-    asked.push(("Do they reach the expert?".to_owned(), against));
-    let sizes: Vec<usize> = asked.iter().map(|(_, pairs)| pairs.len()).collect();
-    let questions: Vec<String> = asked.iter().map(|(question, _)| question.clone()).collect();
-    let pairs = corrected(asked.into_iter().flat_map(|(_, pairs)| pairs).collect());
+    let pairs = corrected(pairs);
     let rows: Vec<Summarised> = artifacts.iter().map(Summarised::of).collect();
     if args.json {
         println!("{}", to_json(&rows, &pairs));
         return Ok(());
     }
-    print_rows(&artifacts, &rows)?;
-    let mut left = &pairs[..];
-    for (question, size) in questions.iter().zip(sizes) {
-        let (ours, rest) = left.split_at(size);
-        left = rest;
+    print_rows(&artifacts, &rows);
+    for (question, answers) in asked {
         println!("\n{question}");
-        ours.iter().for_each(|pair| println!("  {}.", pair.in_words()));
+        pairs[answers].iter().for_each(|pair| println!("  {}.", pair.in_words()));
     }
     Ok(())
 }
@@ -130,7 +127,7 @@ fn entries() -> Vec<Entry> {
     let mut all = vec![rule("expert")];
     let methods = ["regression", "regression-act", "mip", "flow", "flow-no-slots", "flow-raw"];
     for method in methods {
-        for every in [8, 4, 1] {
+        for every in REPLANNING {
             all.push(Entry { name: named(method, every), method, every: Some(every), steps: None });
         }
     }

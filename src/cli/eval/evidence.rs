@@ -1,16 +1,16 @@
 //! One policy with one setting, evaluated into a folder.
 
-use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
 use super::actor::Actor;
-use super::{Args, NoiseKind};
+use super::{Args, NoiseKind, now_and_then};
 use crate::Result;
 use crate::cli::common::note;
 use crate::eval::artifact::{Artifact, Conditions, PolicyRecord, Program, RunRecord, SCHEMA};
-use crate::eval::evidence::{Order, evaluate_into, object};
+use crate::eval::evidence::{Order, Progress, evaluate_into, object};
 use crate::eval::{Options, Setting, Trial};
 use crate::sim::{Environment, make};
 
@@ -18,9 +18,15 @@ use crate::sim::{Environment, make};
 ///
 /// # Errors
 /// As [`evaluate_into`].
-pub fn run(args: &Args, environment: &dyn Environment, options: Options, actor: &mut Actor) -> Result<()> {
+pub fn run(
+    args: &Args,
+    folder: &Path,
+    environment: &dyn Environment,
+    options: Options,
+    actor: &mut Actor,
+) -> Result<()> {
     let setting = actor.settings(args)?[0];
-    let artifact = evaluate(args, environment, options, actor, setting)?;
+    let artifact = evaluate(args, folder, environment, options, actor, setting)?;
     if args.json {
         let info = crate::eval::artifact::eval_info(&artifact.run, &artifact.episodes, &[]);
         println!("{info}");
@@ -32,14 +38,12 @@ pub fn run(args: &Args, environment: &dyn Environment, options: Options, actor: 
 
 fn evaluate(
     args: &Args,
+    folder: &Path,
     environment: &dyn Environment,
     options: Options,
     actor: &mut Actor,
     setting: Setting,
 ) -> Result<Artifact> {
-    let Some(folder) = &args.output_dir else {
-        return Err(crate::Error::input("--output-dir is missing"));
-    };
     let plain = make(&args.env)?;
     let spec = environment.spec();
     let horizon = options.horizon.unwrap_or(spec.horizon);
@@ -102,16 +106,13 @@ fn policy_record(args: &Args, actor: &Actor, setting: Setting) -> Result<PolicyR
     })
 }
 
-/// Says how far it is: in place on a terminal, elsewhere now and then.
-fn told() -> impl FnMut(&str) {
-    let terminal = io::stderr().is_terminal();
-    let pause = Duration::from_millis(if terminal { 200 } else { 30_000 });
-    let mut last = Instant::now();
-    move |line: &str| {
-        let news = line.starts_with("going on");
-        if news || last.elapsed() >= pause {
-            last = Instant::now();
-            if terminal && !news { eprint!("{line:<60}\r") } else { note(line) }
+/// Says how far it is.
+fn told() -> impl FnMut(Progress) {
+    let mut tell = now_and_then();
+    move |progress| match progress {
+        Progress::Resumed { done } => note(format!("going on after {done} episodes")),
+        Progress::Step { first, step, running } => {
+            tell(&|| format!("episodes from {first}, step {step}: {running} running"));
         }
     }
 }

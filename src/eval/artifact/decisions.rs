@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::running::ChunkLog;
 use crate::eval::trial::Played;
 
 /// The decisions of an episode: what plays it again.
@@ -16,34 +17,17 @@ pub struct Decisions {
     /// T actions as they were executed.
     pub executed: Vec<Vec<f64>>,
     /// Chunks as they were made.
-    pub chunks: Vec<MadeChunk>,
-}
-
-/// A chunk of an episode.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MadeChunk {
-    /// The step it was asked for at.
-    pub asked: usize,
-    /// The step it arrived at.
-    pub arrived: usize,
-    /// Actions [H, A].
-    pub actions: Vec<f32>,
+    pub chunks: Vec<ChunkLog>,
 }
 
 impl Decisions {
     /// Those of an episode that was played.
     pub fn of(played: &Played) -> Self {
-        let chunk = |chunk: &crate::eval::running::ChunkLog| MadeChunk {
-            asked: chunk.asked,
-            arrived: chunk.arrived,
-            actions: chunk.actions.clone(),
-        };
         Self {
             episode: played.episode.index,
             actions: played.episode.actions.clone(),
             executed: played.episode.executed.clone(),
-            chunks: played.log.chunks.iter().map(chunk).collect(),
+            chunks: played.log.chunks.clone(),
         }
     }
 }

@@ -20,7 +20,7 @@ mod labels_file;
 mod run;
 mod trace;
 
-pub use decisions::{Decisions, MadeChunk};
+pub use decisions::Decisions;
 pub use episode::{EpisodeRecord, FailureRecord, LatencyRecord, Outcome, Termination};
 pub use folder::{Artifact, ArtifactWriter};
 pub use info::eval_info;

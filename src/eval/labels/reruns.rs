@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rules::{Evidence, Reruns, judge};
 use crate::eval::artifact::FailureRecord;
+use crate::eval::metrics::{dot, norm};
 use crate::eval::timing::{Latency, Timing};
 use crate::eval::trial::{Played, Subject, Trial};
 use crate::sim::perturb::{Axis, Perturbations};
@@ -72,9 +73,8 @@ impl Diagnosis<'_> {
         let reruns = self.reruns(subject, &episodes)?;
         let pictures_disturbed = self.pictures_disturbed();
         let judged = failed.iter().zip(reruns).map(|(played, reruns)| {
-            let outside_training = self.outside(played)?;
-            let evidence =
-                Evidence { reruns, pictures_disturbed, agreement: played.agreement, outside_training };
+            let (agreement, outside_training) = self.watched_again(played)?;
+            let evidence = Evidence { reruns, pictures_disturbed, agreement, outside_training };
             Ok((played.episode.index, judge(&evidence)))
         });
         judged.collect()
@@ -103,9 +103,20 @@ impl Diagnosis<'_> {
         let mut keep = |saved: Vec<bool>, of: fn(&mut Reruns) -> &mut Option<bool>| {
             all.iter_mut().zip(saved).for_each(|(reruns, saved)| *of(reruns) = Some(saved));
         };
+        let undisturbed = match slow || !self.perturbations.is_none() {
+            true => Some(self.again(subject, self.plain, timely, episodes)?),
+            false => None,
+        };
+        // Where nothing is left that disturbs, that is the rerun which was made already.
+        let under = |kept: &Perturbations, timing: Timing, subject: &mut Subject<'_>| match &undisturbed {
+            Some(known) if kept.is_none() && timing == timely => Ok(known.clone()),
+            _ => {
+                let environment = kept.apply(self.plain.fresh())?;
+                self.again(subject, environment.as_ref(), timing, episodes)
+            }
+        };
         if let Some(kept) = without(Stage::Late).or_else(|| slow.then(|| self.perturbations.clone())) {
-            let environment = kept.apply(self.plain.fresh())?;
-            keep(self.again(subject, environment.as_ref(), timely, episodes)?, |r| &mut r.without_delay);
+            keep(under(&kept, timely, subject)?, |r| &mut r.without_delay);
         }
         for (gone, of) in [
             (Stage::Seen, (|r| &mut r.true_observation) as fn(&mut Reruns) -> &mut Option<bool>),
@@ -113,8 +124,7 @@ impl Diagnosis<'_> {
             (Stage::Start, |r| &mut r.ordinary_start),
         ] {
             if let Some(kept) = without(gone) {
-                let environment = kept.apply(self.plain.fresh())?;
-                keep(self.again(subject, environment.as_ref(), now, episodes)?, of);
+                keep(under(&kept, now, subject)?, of);
             }
         }
         if without(Stage::Seen).is_some()
@@ -126,8 +136,8 @@ impl Diagnosis<'_> {
             let often = Timing { n_action_steps: Some(1), ..timely };
             keep(self.again(subject, self.trial.environment, often, episodes)?, |r| &mut r.replanning);
         }
-        if slow || !self.perturbations.is_none() {
-            keep(self.again(subject, self.plain, timely, episodes)?, |r| &mut r.undisturbed);
+        if let Some(saved) = undisturbed {
+            keep(saved, |r| &mut r.undisturbed);
         }
         Ok(all)
     }
@@ -166,21 +176,37 @@ impl Diagnosis<'_> {
         }
     }
 
-    /// The share of an episode's steps whose measurements lie outside of what the policy was trained on.
-    fn outside(&self, played: &Played) -> Result<Option<f64>> {
-        let Some(TrainingRange { key, low, high }) = self.training else { return Ok(None) };
-        let (mut outside, mut steps) = (0_usize, 0_usize);
+    /// What an episode shows when it is played again: the mean cosine of its decisions to the expert's in the same state, and
+    /// the share of its steps whose measurements lie outside of what the policy was trained on, where that is known.
+    fn watched_again(&self, played: &Played) -> Result<(f64, Option<f64>)> {
         let seed = episode_seed(self.trial.seed, played.episode.index);
+        let actions = &played.episode.actions;
+        let (mut agreed, mut decisions, mut outside) = (0.0, 0_usize, 0_usize);
         let mut seen = Observation::default();
-        play_again(self.trial.environment, seed, &played.episode.actions, &mut |environment, _| {
-            environment.observe(&mut seen);
-            let range = low.iter().zip(high);
-            let inside =
-                seen.vector(key).iter().zip(range).all(|(v, (low, high))| (*low..=*high).contains(v));
-            outside += usize::from(!inside);
-            steps += 1;
+        play_again(self.trial.environment, seed, actions, &mut |environment, step| {
+            if let Some(action) = actions.get(step).filter(|_| environment.takes_decision()) {
+                agreed += agreement(action, &environment.expert_action());
+                decisions += 1;
+            }
+            if let Some(TrainingRange { key, low, high }) = self.training {
+                environment.observe(&mut seen);
+                let range = low.iter().zip(high);
+                let inside =
+                    seen.vector(key).iter().zip(range).all(|(v, (low, high))| (*low..=*high).contains(v));
+                outside += usize::from(!inside);
+            }
             Ok(())
         })?;
-        Ok((steps > 0).then(|| outside as f64 / steps as f64))
+        let share = outside as f64 / (actions.len() + 1) as f64;
+        Ok((agreed / decisions.max(1) as f64, self.training.map(|_| share)))
+    }
+}
+
+/// The cosine of two actions; 1 where both stand still, 0 where one does.
+fn agreement(ours: &[f64], experts: &[f64]) -> f64 {
+    match (norm(ours), norm(experts)) {
+        (0.0, 0.0) => 1.0,
+        (a, b) if a > 0.0 && b > 0.0 => dot(ours, experts) / (a * b),
+        _ => 0.0,
     }
 }
