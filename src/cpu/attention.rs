@@ -2,15 +2,16 @@
 
 use rayon::prelude::*;
 
+use super::panel_product::{Finish, multiply};
+use super::panels::{pack, panels_len};
 use super::product::{Threads, View, gemm};
+use super::scratch::scratch;
 use super::simd::{exp, sum, sum2, vectorised};
+use super::threads::worth_sharing;
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
 use crate::kernels::dropout::Mask;
 use crate::kernels::{Io, Slice};
-
-/// Multiply-adds that are worth a second thread.
-const WORTH_A_THREAD: usize = 200_000;
 
 /// One head of one batch entry.
 #[derive(Clone, Copy)]
@@ -47,10 +48,10 @@ fn mask(attention: &Attention, control: Slice<'_, f32>, head: usize, out: &mut [
     true
 }
 
-/// Whether a kernel is worth sharing out over threads.
-fn is_large(attention: &Attention) -> bool {
+/// Whether a kernel's batch is shared out over threads.
+fn is_shared(attention: &Attention) -> bool {
     let Attention { batch, heads, tq, tk, head_width, .. } = *attention;
-    batch > 1 && batch * heads * tq * tk * head_width >= WORTH_A_THREAD
+    batch > 1 && worth_sharing(batch * heads * tq * tk * head_width)
 }
 
 /// The forward pass.
@@ -58,67 +59,58 @@ pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
     let &Attention { heads, tq, tk, head_width: width, .. } = attention;
     let [q, k, v] = [0, 1, 2].map(|i| io.inputs[i].floats());
     let control = io.inputs[3];
-    let scale = attention.scale() as f32;
+    let scale = Finish::scaled(attention.scale() as f32);
     let [o, lse] = io.outputs else { panic!("attention has two outputs") };
+    let dropped = if attention.dropout.is_some() { tq * tk } else { 0 };
+    let lens = [tq * tk, panels_len(width, tk), panels_len(tk, width), dropped];
     let each = |(entry, (o, lse)): (usize, (&mut [f32], &mut [f32]))| {
-        let mut scores = vec![0.0; tq * tk];
-        let mut factors = vec![0.0; if attention.dropout.is_some() { tq * tk } else { 0 }];
-        for head in 0..heads {
-            let at = Head { entry, head, width };
-            let keys = transposed(at.view(k, attention.k, tk));
-            gemm(
-                Threads::One,
-                [tq, width, tk],
-                at.view(q, attention.q, tq),
-                keys,
-                &mut scores,
-                tk,
-                scale,
-                false,
-            );
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (row, lse) in scores.chunks_exact_mut(tk).zip(&mut lse[head * tq..]) {
-                        let top = max(row);
-                        for s in row.iter_mut() {
-                            *s = exp(*s - top);
-                        }
-                        let total = sum(row, |s| s);
-                        *lse = top + total.ln();
-                        let share = 1.0 / total;
-                        for s in row.iter_mut() {
-                            *s *= share;
-                        }
-                    }
-                },
-            );
-            if mask(attention, control, entry * heads + head, &mut factors) {
-                vectorised(
-                    #[inline(always)]
-                    || scores.iter_mut().zip(&factors).for_each(|(s, &f)| *s *= f),
-                );
+        scratch(lens, |[scores, keys, values, factors]| {
+            for head in 0..heads {
+                let at = Head { entry, head, width };
+                pack(transposed(at.view(k, attention.k, tk)), [width, tk], keys);
+                multiply([tq, width, tk], at.view(q, attention.q, tq), keys, scores, tk, scale);
+                softmax(scores, tk, &mut lse[head * tq..]);
+                if mask(attention, control, entry * heads + head, factors) {
+                    vectorised(
+                        #[inline(always)]
+                        || scores.iter_mut().zip(&*factors).for_each(|(s, &f)| *s *= f),
+                    );
+                }
+                pack(at.view(v, attention.v, tk), [tk, width], values);
+                let o = &mut o[head * width..];
+                let scores = packed(scores, tk);
+                multiply([tq, tk, width], scores, values, o, attention.o.stride, Finish::scaled(1.0));
             }
-            let values = at.view(v, attention.v, tk);
-            gemm(
-                Threads::One,
-                [tq, tk, width],
-                packed(&scores, tk),
-                values,
-                &mut o[head * width..],
-                attention.o.stride,
-                1.0,
-                false,
-            );
-        }
+        });
     };
     let o = &mut o[attention.o.offset..];
     let (rows, heads_rows) = (tq * attention.o.stride, heads * tq);
-    if is_large(attention) {
+    if is_shared(attention) {
         o.par_chunks_mut(rows).zip(lse.par_chunks_mut(heads_rows)).enumerate().for_each(each);
     } else {
         o.chunks_mut(rows).zip(lse.chunks_mut(heads_rows)).enumerate().for_each(each);
     }
+}
+
+/// Rows of scores become probabilities; `lse` gets each row's ln Σ exp.
+fn softmax(scores: &mut [f32], tk: usize, lse: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, lse) in scores.chunks_exact_mut(tk).zip(lse) {
+                let top = max(row);
+                for s in row.iter_mut() {
+                    *s = exp(*s - top);
+                }
+                let total = sum(row, |s| s);
+                *lse = top + total.ln();
+                let share = 1.0 / total;
+                for s in row.iter_mut() {
+                    *s *= share;
+                }
+            }
+        },
+    );
 }
 
 /// The largest value, in eight running maxima.
@@ -219,7 +211,7 @@ pub fn backward_query(kernel: &AttentionBackwardQuery, io: &mut Io<'_, '_, f32>)
         }
     };
     let d_q = &mut io.outputs[0][kernel.d_q.offset..];
-    if is_large(attention) {
+    if is_shared(attention) {
         d_q.par_chunks_mut(tq * stride).take(attention.batch).enumerate().for_each(each);
     } else {
         d_q.chunks_mut(tq * stride).take(attention.batch).enumerate().for_each(each);
@@ -254,7 +246,7 @@ pub fn backward_key_value(kernel: &AttentionBackwardKeyValue, io: &mut Io<'_, '_
         }
     };
     let d_kv = &mut io.outputs[0][first..];
-    if is_large(attention) {
+    if is_shared(attention) {
         d_kv.par_chunks_mut(tk * stride).take(attention.batch).enumerate().for_each(each);
     } else {
         d_kv.chunks_mut(tk * stride).take(attention.batch).enumerate().for_each(each);

@@ -1,18 +1,24 @@
 //! Which kernels have fast bodies in f32: the same work as their twins, checked by the same case tables.
 
-use super::{attention, product, rows};
-use crate::kernels::{Float, Io, Kernel, Slice};
+use arrayvec::ArrayVec;
 
-/// Runs a fast body where there is one for this kernel and precision; says whether it did.
-pub fn run<T: Float>(kernel: &Kernel, io: &mut Io<'_, '_, T>) -> bool {
-    let Some(mut outputs) = io.outputs.iter_mut().map(|out| T::as_f32_mut(out)).collect::<Option<Vec<_>>>()
-    else {
+use super::{attention, product, rows};
+use crate::kernels::{Float, Io, Kernel, MAX_BINDINGS, Slice};
+
+/// Runs a fast body where there is one for this kernel and precision; says whether it did. `panels` hold a product's
+/// right operand, where it is kept in them.
+pub fn run<T: Float>(kernel: &Kernel, panels: Option<&[f32]>, io: &mut Io<'_, '_, T>) -> bool {
+    let outputs = io.outputs.iter_mut().map(|out| T::as_f32_mut(out));
+    let Some(mut outputs) = outputs.collect::<Option<ArrayVec<_, MAX_BINDINGS>>>() else {
         return false;
     };
-    let inputs: Vec<Slice<'_, f32>> = io.inputs.iter().copied().map(narrow).collect();
+    let inputs: ArrayVec<Slice<'_, f32>, MAX_BINDINGS> = io.inputs.iter().copied().map(narrow).collect();
     let io = &mut Io { inputs: &inputs, outputs: &mut outputs };
     match kernel {
-        Kernel::Matmul(kernel) => product::run(kernel, io),
+        Kernel::Matmul(kernel) => match panels {
+            Some(panels) => product::run_by_panels(kernel, panels, io),
+            None => product::run(kernel, io),
+        },
         Kernel::Attention(kernel) => attention::forward(kernel, io),
         Kernel::AttentionBackwardQuery(kernel) => attention::backward_query(kernel, io),
         Kernel::AttentionBackwardKeyValue(kernel) => return attention::backward_key_value(kernel, io),

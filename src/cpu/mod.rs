@@ -2,9 +2,14 @@
 
 mod attention;
 mod fast;
+mod panel_product;
+mod panels;
 mod product;
 mod program;
 mod rows;
+mod scratch;
 mod simd;
+mod threads;
 
 pub use program::{Bank, Buffer, Data, Program};
+pub use threads::alone;

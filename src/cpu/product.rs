@@ -1,11 +1,15 @@
-//! The matrix product on the CPU: blocks of rows side by side, each filled with its residual and bias, multiplied
-//! by the `gemm` crate, and finished by its activation while it is in the cache.
+//! The matrix product on the CPU: few rows by the product of panels, where the right operand stays as it is from launch
+//! to launch; else blocks of rows side by side, each filled with its residual and bias, multiplied by the `gemm`
+//! crate, and finished by its activation while it is in the cache.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::panel_product::{Finish, multiply};
+use super::panels::Layout;
 use super::simd::{activate, vectorised};
+use super::threads::{is_large, may_share, worth_sharing};
 use crate::kernels::activation::Activation;
 use crate::kernels::matmul::{Matmul, Matrix};
 use crate::kernels::{Io, Slice};
@@ -68,8 +72,8 @@ pub fn gemm(
             false,
             false,
             match threads {
-                Threads::One => gemm::Parallelism::None,
-                Threads::All => gemm::Parallelism::Rayon(0),
+                Threads::All if may_share() => gemm::Parallelism::Rayon(0),
+                _ => gemm::Parallelism::None,
             },
         );
     }
@@ -80,15 +84,37 @@ pub fn gemm(
 pub enum Threads {
     /// The caller's.
     One,
-    /// All of the pool, which share out rows and columns.
+    /// All of the pool, which share out rows and columns, unless the caller works alone.
     All,
 }
 
 /// A right operand that no second-level cache holds, in elements: every block of rows would fetch it again.
 const LARGE: usize = 128 * 1024;
 
-/// Work that is worth a second thread, in multiply-adds.
-const WORTH_A_THREAD: usize = 200_000;
+/// Rows of a product for which panels are worth their memory: with more of them packing is a small part of the work.
+const PANEL_ROWS: usize = 128;
+
+/// Where the right operand lies, if a product is faster with panels of it, as long as these are packed once for many
+/// launches.
+pub fn wants_panels(kernel: &Matmul) -> Option<Layout> {
+    let few = kernel.m <= PANEL_ROWS && kernel.batch == 1;
+    let (row, column) = kernel.b.steps();
+    let layout = Layout { offset: kernel.b.offset, row, column, k: kernel.k, n: kernel.n };
+    (few && !kernel.half_b && kernel.k > 0 && kernel.a.steps().1 == 1).then_some(layout)
+}
+
+/// The whole kernel, its right operand in panels.
+pub fn run_by_panels(kernel: &Matmul, panels: &[f32], io: &mut Io<'_, '_, f32>) {
+    let [a, bias, residual] = [0, 2, 3].map(|i| io.inputs[i].floats());
+    let finish = Finish {
+        bias: kernel.bias.map(|offset| &bias[offset..offset + kernel.n]),
+        activation: kernel.activation,
+        alpha: kernel.alpha,
+        residual: kernel.residual_rows.map(|rows| (residual, rows)),
+    };
+    let c = &mut io.outputs[0][kernel.c.offset..];
+    multiply([kernel.m, kernel.k, kernel.n], of(a, &kernel.a, 0), panels, c, kernel.c.stride, finish);
+}
 
 /// The whole kernel.
 pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
@@ -101,14 +127,17 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
         let c = &mut io.outputs[0][kernel.c.offset + entry * kernel.c.batch_stride..];
         let c = &mut c[..(m - 1) * stride + n];
         let rows = block_rows(m, k, n);
-        let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-            c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c));
+        let shared = worth_sharing(m * k * n);
+        // The same blocks whoever computes them.
+        let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| match shared {
+            true => c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c)),
+            false => c.chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c)),
         };
         let halves = match io.inputs[1] {
             Slice::H(halves) => Some(&halves[kernel.b.offset + entry * kernel.b.batch_stride..]),
             _ => None,
         };
-        if halves.is_some() || (k * n > LARGE && m * k * n >= WORTH_A_THREAD) {
+        if halves.is_some() || (k * n > LARGE && is_large(m * k * n)) {
             blocks(c, &|first, c| ends.fill(first, c));
             match halves {
                 Some(halves) => halved(kernel, a, halves, c, &ends),
@@ -127,7 +156,7 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
             gemm(Threads::One, [rows.min(m - first), k, n], a, b, c, stride, ends.scale(), ends.fills());
             ends.finish(first, c);
         };
-        if m * k * n < WORTH_A_THREAD { block(0, c) } else { blocks(c, &block) }
+        blocks(c, &block);
     }
 }
 
@@ -135,7 +164,7 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
 /// cache. Which columns go together depends on the shape alone.
 fn halved(kernel: &Matmul, a: View<'_>, b: &[f16], c: &mut [f32], ends: &Ends<'_>) {
     let &Matmul { m, k, n, .. } = kernel;
-    let threads = if m * k * n < WORTH_A_THREAD { Threads::One } else { Threads::All };
+    let threads = if is_large(m * k * n) { Threads::All } else { Threads::One };
     let together = (LARGE / k.max(1)).max(16).min(n);
     let mut wide = vec![0.0; together * k];
     for first in (0..n).step_by(together) {
@@ -146,8 +175,8 @@ fn halved(kernel: &Matmul, a: View<'_>, b: &[f16], c: &mut [f32], ends: &Ends<'_
         let wide = &mut wide[..columns * k];
         let widen = |(i, to): (usize, &mut [f32])| b[from + i * stride..][..part].convert_to_f32_slice(to);
         match threads {
-            Threads::One => wide.chunks_mut(part).enumerate().for_each(widen),
-            Threads::All => wide.par_chunks_mut(part).with_min_len(16).enumerate().for_each(widen),
+            Threads::All if may_share() => wide.par_chunks_mut(part).with_min_len(16).enumerate().for_each(widen),
+            _ => wide.chunks_mut(part).enumerate().for_each(widen),
         }
         let (row, column) = if transposed { (1, k) } else { (columns, 1) };
         let b = View { data: wide, row, column };
@@ -164,7 +193,7 @@ fn of<'a>(data: &'a [f32], matrix: &Matrix, entry: usize) -> View<'a> {
 /// Rows of a block: its result fits the second-level cache, and there are blocks enough to share out. It depends on
 /// the shape alone, so that results do not depend on the number of threads.
 fn block_rows(m: usize, k: usize, n: usize) -> usize {
-    if m * k * n < WORTH_A_THREAD {
+    if !is_large(m * k * n) {
         return m;
     }
     let cached = (64 * 1024 / n.max(1)).clamp(32, 1024);

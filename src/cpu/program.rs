@@ -1,15 +1,18 @@
 //! A plan made ready for the CPU: the twins, in order, on plain vectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::fast;
-use crate::kernels::{Binding, Dtype, Float, Io, Place, Plan, Set, Slice, Step};
+use super::panels::{Kept, Panels};
+use super::{fast, product};
+use crate::kernels::{Binding, Dtype, Float, Io, Kernel, MAX_BINDINGS, Place, Plan, Set, Slice, Step};
 use crate::{Error, Result};
 
 /// A buffer's elements.
@@ -27,7 +30,16 @@ pub enum Data<T> {
 
 /// A buffer that several programs may share.
 #[derive(Debug, Clone)]
-pub struct Buffer<T>(Arc<RwLock<Data<T>>>);
+pub struct Buffer<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    data: RwLock<Data<T>>,
+    /// How often somebody came to write.
+    writes: AtomicU64,
+    /// What of it is laid out once more, for products.
+    panels: Kept,
+}
 
 /// The flat buffers that programs share: weights, gradients, moments.
 pub type Bank<T> = BTreeMap<Set, Vec<Buffer<T>>>;
@@ -35,22 +47,30 @@ pub type Bank<T> = BTreeMap<Set, Vec<Buffer<T>>>;
 impl<T: Float> Buffer<T> {
     /// A buffer of zeros.
     pub fn zeros(dtype: Dtype, len: usize) -> Self {
-        Self(Arc::new(RwLock::new(match dtype {
+        let data = match dtype {
             Dtype::F32 => Data::F(vec![T::ZERO; len]),
             Dtype::F16 => Data::H(vec![f16::ZERO; len]),
             Dtype::U8 => Data::U8(vec![0; len]),
             Dtype::U32 => Data::U32(vec![0; len]),
-        })))
+        };
+        let (data, writes, panels) = (RwLock::new(data), AtomicU64::new(0), Kept::default());
+        Self(Arc::new(Shared { data, writes, panels }))
     }
 
     /// The elements, to read. A poisoned lock is entered: the panic that poisoned it is already on its way up.
     pub fn read(&self) -> RwLockReadGuard<'_, Data<T>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.data.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The elements, to write.
     pub fn write(&self) -> RwLockWriteGuard<'_, Data<T>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        let guard = self.0.data.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.writes.fetch_add(1, Ordering::Relaxed);
+        guard
+    }
+
+    fn writes(&self) -> u64 {
+        self.0.writes.load(Ordering::Relaxed)
     }
 
     /// Writes floats from an element offset on.
@@ -63,6 +83,20 @@ impl<T: Float> Buffer<T> {
             }
             Data::H(data) => data[offset..offset + values.len()].convert_from_f32_slice(values),
             Data::U8(_) | Data::U32(_) => {}
+        }
+    }
+
+    /// Writes a whole buffer of bytes.
+    pub fn write_bytes(&self, bytes: &[u8]) {
+        if let Data::U8(data) = &mut *self.write() {
+            data.copy_from_slice(bytes);
+        }
+    }
+
+    /// Writes a whole buffer of words.
+    pub fn write_words(&self, words: &[u32]) {
+        if let Data::U32(data) = &mut *self.write() {
+            data.copy_from_slice(words);
         }
     }
 
@@ -89,6 +123,8 @@ struct Launch<T> {
     step: Step,
     inputs: Vec<Buffer<T>>,
     outputs: Vec<Buffer<T>>,
+    /// The right operand of a product, where no launch of the program writes to its buffer.
+    panels: Option<Arc<Panels>>,
 }
 
 impl<T: Float> Program<T> {
@@ -109,13 +145,24 @@ impl<T: Float> Program<T> {
                 .cloned()
                 .ok_or_else(|| Error::failure(format!("the program has no {set:?} to work on"))),
         };
+        let written: HashSet<Place> =
+            plan.steps.iter().flat_map(|step| &step.outputs).map(|binding| binding.place).collect();
         let steps = plan
             .steps
             .iter()
             .map(|step| {
-                let inputs = step.inputs.iter().map(find).collect::<Result<_>>()?;
+                let inputs: Vec<Buffer<T>> = step.inputs.iter().map(find).collect::<Result<_>>()?;
                 let outputs = step.outputs.iter().map(find).collect::<Result<_>>()?;
-                Ok(Launch { step: step.clone(), inputs, outputs })
+                let panels = match &step.kernel {
+                    Kernel::Matmul(kernel) if !written.contains(&step.inputs[1].place) => {
+                        product::wants_panels(kernel).map(|mut layout| {
+                            layout.offset += step.inputs[1].offset;
+                            inputs[1].0.panels.of(layout)
+                        })
+                    }
+                    _ => None,
+                };
+                Ok(Launch { step: step.clone(), inputs, outputs, panels })
             })
             .collect::<Result<_>>()?;
         Ok(Self { slots, nothing, steps, fast: true })
@@ -160,8 +207,8 @@ impl<T: Float> Program<T> {
 
 impl<T: Float> Launch<T> {
     fn run(&self, fast: bool) {
-        let guards: Vec<_> = self.inputs.iter().map(Buffer::read).collect();
-        let inputs: Vec<Slice<'_, T>> = guards
+        let guards: ArrayVec<_, MAX_BINDINGS> = self.inputs.iter().map(Buffer::read).collect();
+        let inputs: ArrayVec<Slice<'_, T>, MAX_BINDINGS> = guards
             .iter()
             .zip(&self.step.inputs)
             .map(|(guard, binding)| {
@@ -175,8 +222,8 @@ impl<T: Float> Launch<T> {
                 }
             })
             .collect();
-        let mut written: Vec<_> = self.outputs.iter().map(Buffer::write).collect();
-        let mut outputs: Vec<&mut [T]> = written
+        let mut written: ArrayVec<_, MAX_BINDINGS> = self.outputs.iter().map(Buffer::write).collect();
+        let mut outputs: ArrayVec<&mut [T], MAX_BINDINGS> = written
             .iter_mut()
             .zip(&self.step.outputs)
             .map(|(guard, binding)| match &mut **guard {
@@ -185,7 +232,12 @@ impl<T: Float> Launch<T> {
             })
             .collect();
         let mut io = Io { inputs: &inputs, outputs: &mut outputs };
-        if !(fast && fast::run(&self.step.kernel, &mut io)) {
+        let panels = self.panels.as_ref().filter(|_| fast).and_then(|panels| match &*guards[1] {
+            Data::F(data) => Some(panels.read(T::as_f32(data)?, self.inputs[1].writes())),
+            _ => None,
+        });
+        let panels = panels.as_ref().map(AsRef::as_ref);
+        if !(fast && fast::run(&self.step.kernel, panels, &mut io)) {
             self.step.kernel.twin(&mut io);
         }
     }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::simd::{activate, slope, sum, sum2, vectorised};
+use super::threads::may_share;
 use crate::kernels::Io;
 use crate::kernels::Slice;
 use crate::kernels::activation::{Activate, ActivateBackward};
@@ -21,7 +22,7 @@ const BLOCK: usize = 32 * 1024;
 /// block's first row and its elements.
 fn by_rows(out: &mut [f32], columns: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = (BLOCK / columns.max(1)).max(1);
-    if out.len() <= rows * columns {
+    if out.len() <= rows * columns || !may_share() {
         each(0, out);
     } else {
         let blocks = out.par_chunks_mut(rows * columns).enumerate();
@@ -165,7 +166,7 @@ pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
             },
         );
     };
-    if kernel.rows <= rows {
+    if kernel.rows <= rows || !may_share() {
         each((0, (y, stats)));
     } else {
         y.par_chunks_mut(rows * width).zip(stats.par_chunks_mut(rows * 2)).enumerate().for_each(each);
@@ -284,7 +285,11 @@ fn patches<P: Copy + Sync>(
         );
     };
     let len = kernel.batch * down * strip;
-    io.outputs[0][kernel.first * columns..][..len].par_chunks_mut(strip).enumerate().for_each(each);
+    let out = &mut io.outputs[0][kernel.first * columns..][..len];
+    match may_share() {
+        true => out.par_chunks_mut(strip).enumerate().for_each(each),
+        false => out.chunks_mut(strip).enumerate().for_each(each),
+    }
 }
 
 /// Adam, AdamW and the average.

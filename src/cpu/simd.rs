@@ -6,6 +6,11 @@ use crate::kernels::activation::Activation;
 
 static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
 
+/// The best instructions this processor has.
+pub fn arch() -> pulp::Arch {
+    *ARCH
+}
+
 /// Runs `body` compiled for the best instructions this processor has. What it calls must be `#[inline(always)]` to be
 /// compiled so as well.
 #[inline(always)]

@@ -7,15 +7,18 @@
 
 mod backward;
 mod bank;
+mod compiled;
 mod device;
 pub mod ops;
 mod params;
 mod planner;
+mod program;
 pub mod trial;
 
 pub use bank::Bank;
-pub use device::{Device, Program};
+pub use device::Device;
 pub use params::{Init, Param, ParamId, Params, Shard};
+pub use program::Program;
 
 use std::collections::HashMap;
 use std::sync::Arc;

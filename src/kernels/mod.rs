@@ -111,6 +111,9 @@ impl<'a, T: Float> Slice<'a, T> {
     }
 }
 
+/// Inputs, and outputs, that a kernel has at most.
+pub const MAX_BINDINGS: usize = 8;
+
 /// What a twin reads and writes.
 pub struct Io<'a, 'b, T> {
     /// Inputs in binding order.

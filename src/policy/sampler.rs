@@ -1,11 +1,12 @@
 //! A whole sample as one program: observations encoded once, then every solver step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Config, Guidance, Network, Time};
 use crate::Result;
 use crate::flow::Solver;
-use crate::graph::{Bank, Graph, Params, Program};
+use crate::graph::{Bank, Device, Graph, Params, Program};
 use crate::kernels::Dtype;
 
 /// What a sampler's program is built for.
@@ -54,8 +55,21 @@ impl Sampler {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: SamplerShape) -> Result<Self> {
-        let (graph, points) = sampling_graph(config, network, bank.params(), &shape)?;
-        Ok(Self { program: Program::new(&graph, bank)?, shape, launches: graph.launches(), points })
+        let parts = match bank.device() {
+            Device::Cpu => parts(shape.batch, bank.params()),
+            Device::Oracle | Device::Gpu(_) => vec![shape.batch],
+        };
+        let mut graphs: BTreeMap<usize, (Graph, usize)> = BTreeMap::new();
+        for &batch in &parts {
+            if !graphs.contains_key(&batch) {
+                let part = SamplerShape { batch, ..shape.clone() };
+                graphs.insert(batch, sampling_graph(config, network, bank.params(), &part)?);
+            }
+        }
+        let of_parts: Vec<&Graph> = parts.iter().map(|batch| &graphs[batch].0).collect();
+        let program = Program::of_parts(&of_parts, bank)?;
+        let points = graphs[&parts[0]].1;
+        Ok(Self { launches: program.launches(), program, shape, points })
     }
 
     /// The compiled program: write the inputs, run, read `sample`.
@@ -77,6 +91,23 @@ impl Sampler {
     pub fn points(&self) -> usize {
         self.points
     }
+}
+
+/// Samples of a part: their activations, and the weights, stay in a core's cache from the first solver step to the
+/// last.
+const PART: usize = 8;
+/// Parameters of a network that stays there as well.
+const SMALL: usize = 512 * 1024;
+
+/// The parts that a small network's batch is sampled in on the CPU, side by side: all of one size, or of two that differ
+/// by one. They depend on the batch alone, so that a sample's bits do not depend on the number of threads.
+fn parts(batch: usize, params: &Params) -> Vec<usize> {
+    let weights: usize = params.iter().map(|(_, param)| param.len).sum();
+    if weights > SMALL {
+        return vec![batch];
+    }
+    let count = batch.div_ceil(PART).max(batch.min(4)).max(1);
+    (0..count).map(|i| (batch + i) / count).collect()
 }
 
 /// The graph of a sampler, and how many points its path has.

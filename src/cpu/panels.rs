@@ -1,0 +1,172 @@
+//! Right operands laid out for products of few rows: panels of 32 columns, row after row, so that what a product reads
+//! next is what lies next. Weights are packed once, and again only when somebody has written to them.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use super::product::View;
+use super::scratch::{Line, lines};
+use super::threads::worth_sharing;
+
+/// Columns of a panel.
+pub const PANEL: usize = 32;
+/// Rows that are transposed together: as many as make whole cache lines on both sides.
+const ROWS: usize = 16;
+
+/// Where a k x n right operand lies in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// First element.
+    pub offset: usize,
+    /// Elements from one row to the next.
+    pub row: usize,
+    /// Elements from one column to the next.
+    pub column: usize,
+    /// Rows.
+    pub k: usize,
+    /// Columns.
+    pub n: usize,
+}
+
+/// Floats that the panels of a k x n matrix take.
+pub fn panels_len(k: usize, n: usize) -> usize {
+    n.next_multiple_of(PANEL) * k
+}
+
+/// Lays a k x n matrix out in panels: [n / 32, k, 32], zeros behind the last column.
+pub fn pack(b: View<'_>, [k, n]: [usize; 2], panels: &mut [f32]) {
+    if k == 0 {
+        return;
+    }
+    let each = |(panel, to): (usize, &mut [f32])| {
+        let first = panel * PANEL;
+        pack_one(View { data: &b.data[first * b.column..], ..b }, [k, PANEL.min(n - first)], to);
+    };
+    let panels = &mut panels[..panels_len(k, n)];
+    if worth_sharing(k * n) {
+        use rayon::prelude::*;
+        panels.par_chunks_mut(k * PANEL).enumerate().for_each(each);
+    } else {
+        panels.chunks_mut(k * PANEL).enumerate().for_each(each);
+    }
+}
+
+fn pack_one(b: View<'_>, [k, n]: [usize; 2], panel: &mut [f32]) {
+    if n < PANEL {
+        panel.fill(0.0);
+    }
+    if b.column == 1 {
+        for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+            to[..n].copy_from_slice(&b.data[i * b.row..][..n]);
+        }
+        return;
+    }
+    for first in (0..k).step_by(ROWS) {
+        let rows = ROWS.min(k - first);
+        let to = &mut panel[first * PANEL..][..rows * PANEL];
+        for j in 0..n {
+            let from = &b.data[j * b.column + first * b.row..];
+            if b.row == 1 {
+                for (to, &x) in to.chunks_exact_mut(PANEL).zip(&from[..rows]) {
+                    to[j] = x;
+                }
+            } else {
+                for (i, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                    to[j] = from[i * b.row];
+                }
+            }
+        }
+    }
+}
+
+/// A buffer's operand in panels, shared by all launches that read it.
+#[derive(Debug)]
+pub struct Panels {
+    layout: Layout,
+    packed: RwLock<Packed>,
+}
+
+#[derive(Debug, Default)]
+struct Packed {
+    lines: Vec<Line>,
+    /// The buffer's writes when it was packed.
+    at: Option<u64>,
+}
+
+/// The operands of a buffer that are kept in panels.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Vec<Arc<Panels>>>);
+
+impl Kept {
+    /// The panels of an operand, the same ones for whoever asks; packed when first read.
+    pub fn of(&self, layout: Layout) -> Arc<Panels> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.iter().find(|panels| panels.layout == layout) {
+            return Arc::clone(known);
+        }
+        kept.push(Arc::new(Panels { layout, packed: RwLock::default() }));
+        Arc::clone(&kept[kept.len() - 1])
+    }
+}
+
+impl Panels {
+    /// The panels of what the buffer, written to `writes` times, holds.
+    pub fn read<'a>(&'a self, data: &[f32], writes: u64) -> impl AsRef<[f32]> + 'a {
+        let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
+        if packed.at == Some(writes) {
+            return Reading(packed);
+        }
+        drop(packed);
+        let Layout { offset, row, column, k, n } = self.layout;
+        let mut packed = self.packed.write().unwrap_or_else(PoisonError::into_inner);
+        if packed.at != Some(writes) {
+            if packed.lines.is_empty() {
+                packed.lines = lines(panels_len(k, n));
+            }
+            let b = View { data: &data[offset..], row, column };
+            pack(b, [k, n], bytemuck::cast_slice_mut(&mut packed.lines));
+            packed.at = Some(writes);
+        }
+        drop(packed);
+        Reading(self.packed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Panels that stay as they are for as long as this is held.
+struct Reading<'a>(RwLockReadGuard<'a, Packed>);
+
+impl AsRef<[f32]> for Reading<'_> {
+    fn as_ref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0.lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_holds_columns_side_by_side_and_zeros_behind_them() {
+        let (k, n) = (17, 37);
+        let data: Vec<f32> = (0..k * n).map(|i| i as f32 + 1.0).collect();
+        for (row, column) in [(n, 1), (1, k)] {
+            let mut panels = vec![-1.0; panels_len(k, n)];
+            pack(View { data: &data, row, column }, [k, n], &mut panels);
+            for (at, &x) in panels.iter().enumerate() {
+                let (i, j) = (at / PANEL % k, at / PANEL / k * PANEL + at % PANEL);
+                assert_eq!(x, if j < n { data[i * row + j * column] } else { 0.0 }, "row {i}, column {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn panels_follow_the_buffer_they_were_made_from() {
+        let layout = Layout { offset: 1, row: 2, column: 1, k: 2, n: 2 };
+        let kept = Kept::default();
+        let panels = kept.of(layout);
+        assert!(Arc::ptr_eq(&panels, &kept.of(layout)), "one layout is packed once");
+        let first = |panels: &Panels, data: &[f32], writes| panels.read(data, writes).as_ref()[..2].to_vec();
+        assert_eq!(first(&panels, &[0.0, 1.0, 2.0, 3.0, 4.0], 7), [1.0, 2.0]);
+        assert_eq!(first(&panels, &[0.0, 9.0, 9.0, 9.0, 9.0], 7), [1.0, 2.0], "nobody said that it was written");
+        assert_eq!(first(&panels, &[0.0, 5.0, 6.0, 7.0, 8.0], 8), [5.0, 6.0]);
+    }
+}

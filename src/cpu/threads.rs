@@ -1,0 +1,38 @@
+//! Who works on a kernel: the caller's thread alone, or all of the pool.
+
+use std::cell::Cell;
+
+/// Multiply-adds that are worth a second thread.
+const WORTH_A_THREAD: usize = 200_000;
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on the calling thread alone: whoever shares out whole programs leaves nothing to share out inside.
+pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    work()
+}
+
+/// Whether the calling thread may hand work to others.
+pub fn may_share() -> bool {
+    !ALONE.get()
+}
+
+/// Whether so many multiply-adds are worth a second thread. What results depend on asks this, and not who is there to
+/// do the work.
+pub fn is_large(work: usize) -> bool {
+    work >= WORTH_A_THREAD
+}
+
+/// Whether so many multiply-adds are to be shared out.
+pub fn worth_sharing(work: usize) -> bool {
+    is_large(work) && may_share()
+}
