@@ -1,4 +1,4 @@
-// uses: activation, product
+// uses: activation, product, operands
 // Matrix product by 64x64 tiles: a workgroup stages 16 columns of A and 16 rows of B in workgroup memory, and
 // each of its 256 invocations keeps 4x4 results in registers.
 const TILE = 64u;

@@ -106,7 +106,10 @@ fn every_shader_binds_what_its_kernel_says() {
         let kinds = std::iter::once("uniform")
             .chain(std::iter::repeat_n("input", launch.inputs))
             .chain(std::iter::repeat_n("output", launch.outputs));
-        let expected: BTreeMap<u32, &str> = (0..).zip(kinds).collect();
+        let mut expected: BTreeMap<u32, &str> = (0..).zip(kinds).collect();
+        if let Some(input) = launch.dispatch.uniform_input {
+            expected.insert(1 + input as u32, "uniform");
+        }
         if bindings == expected { Ok(()) } else { Err(format!("binds {bindings:?}, not {expected:?}")) }
     });
 }

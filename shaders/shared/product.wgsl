@@ -1,5 +1,4 @@
-// What the matrix products share: sizes, bindings, the epilogue. Described in src/kernels/matmul.rs.
-override HALF: bool = false; // b's elements are f16, two to a word
+// What all matrix products share: sizes, what comes after the sums, the epilogue. Described in src/kernels/matmul.rs.
 struct Params {
     m: u32, k: u32, n: u32, batch: u32,
     a_offset: u32, a_row: u32, a_column: u32, a_batch: u32,
@@ -9,17 +8,9 @@ struct Params {
     alpha: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;         // m x k, strided
-@group(0) @binding(2) var<storage, read> b: array<u32>;         // k x n, strided; read by b_at
 @group(0) @binding(3) var<storage, read> bias: array<f32>;      // [n] from bias_offset
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [residual_rows, n]
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;   // m x n, strided
-
-// Element i of b. No device needs f16 of its own for it.
-fn b_at(i: u32) -> f32 {
-    if HALF { return unpack2x16float(b[i / 2u] >> (i % 2u * 16u)).x; }
-    return bitcast<f32>(b[i]);
-}
 
 fn residual_at(i: u32, j: u32) -> f32 {
     if p.residual_rows == 0u { return 0.0; }

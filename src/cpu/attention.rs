@@ -1,12 +1,13 @@
 //! Attention on the CPU: head by head through small matrix products, batch entries side by side.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::panel_product::{Finish, multiply};
-use super::panels::{pack, panels_len};
+use super::panels::{Layout, Operands, pack, panels_len};
 use super::product::{Threads, View, gemm};
-use super::scratch::scratch;
-use super::simd::{exp, sum, sum2, vectorised};
+use super::scratch::{LINE, scratch};
+use super::simd::{arch, exp, ln, max, sum, sum2, vectorised};
 use super::threads::worth_sharing;
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
@@ -54,32 +55,69 @@ fn is_shared(attention: &Attention) -> bool {
     batch > 1 && worth_sharing(batch * heads * tq * tk * head_width)
 }
 
-/// The forward pass.
-pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
+/// Queries of a batch entry, so few that panels of keys and values are worth being kept for other launches.
+const FEW: usize = 16;
+
+/// Where the keys, transposed, and the values of each batch entry and head lie, and in which input, if an attention is
+/// faster with panels of them, as long as these are packed once for many launches.
+pub fn wants_panels(attention: &Attention) -> Vec<(usize, Layout)> {
+    let &Attention { batch, heads, tq, tk, head_width: width, k, v, .. } = attention;
+    if tq > FEW || attention.dropout.is_some() {
+        return Vec::new();
+    }
+    let place = |part: Tokens, entry, head| part.offset + entry * tk * part.stride + head * width;
+    let of_head = |head: usize| {
+        let (entry, head) = (head / heads, head % heads);
+        let keys = Layout { offset: place(k, entry, head), row: 1, column: k.stride, k: width, n: tk };
+        let values = Layout { offset: place(v, entry, head), row: v.stride, column: 1, k: tk, n: width };
+        [(1, keys), (2, values)]
+    };
+    (0..batch * heads).flat_map(of_head).collect()
+}
+
+/// The forward pass. `kept` has the panels that [`wants_panels`] asks for.
+pub fn forward(attention: &Attention, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, f32>) {
     let &Attention { heads, tq, tk, head_width: width, .. } = attention;
     let [q, k, v] = [0, 1, 2].map(|i| io.inputs[i].floats());
     let control = io.inputs[3];
-    let scale = Finish::scaled(attention.scale() as f32);
     let [o, lse] = io.outputs else { panic!("attention has two outputs") };
     let dropped = if attention.dropout.is_some() { tq * tk } else { 0 };
-    let lens = [tq * tk, panels_len(width, tk), panels_len(tk, width), dropped];
+    let stride = tk.next_multiple_of(LINE);
+    let lens = match kept {
+        Some(_) => [tq * stride, 0, 0, 0],
+        None => [tq * stride, panels_len(width, tk), panels_len(tk, width), dropped],
+    };
     let each = |(entry, (o, lse)): (usize, (&mut [f32], &mut [f32]))| {
         scratch(lens, |[scores, keys, values, factors]| {
             for head in 0..heads {
                 let at = Head { entry, head, width };
-                pack(transposed(at.view(k, attention.k, tk)), [width, tk], keys);
-                multiply([tq, width, tk], at.view(q, attention.q, tq), keys, scores, tk, scale);
-                softmax(scores, tk, &mut lse[head * tq..]);
-                if mask(attention, control, entry * heads + head, factors) {
-                    vectorised(
-                        #[inline(always)]
-                        || scores.iter_mut().zip(&*factors).for_each(|(s, &f)| *s *= f),
-                    );
-                }
-                pack(at.view(v, attention.v, tk), [tk, width], values);
+                let number = entry * heads + head;
+                let lse = &mut lse[head * tq..];
                 let o = &mut o[head * width..];
-                let scores = packed(scores, tk);
-                multiply([tq, tk, width], scores, values, o, attention.o.stride, Finish::scaled(1.0));
+                let mut attend = |keys: &[f32], values: &[f32]| {
+                    let queries = at.view(q, attention.q, tq);
+                    let scale = Finish::scaled(attention.scale() as f32);
+                    multiply([tq, width, tk], queries, keys, scores, stride, scale);
+                    arch().dispatch(Softmax { scores, tk, lse });
+                    if mask(attention, control, number, factors) {
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                let rows = scores.chunks_exact_mut(stride).zip(factors.chunks_exact(tk));
+                                rows.for_each(|(s, f)| s.iter_mut().zip(f).for_each(|(s, &f)| *s *= f));
+                            },
+                        );
+                    }
+                    let scores = packed(scores, stride);
+                    multiply([tq, tk, width], scores, values, o, attention.o.stride, Finish::scaled(1.0));
+                };
+                if let Some(kept) = kept {
+                    attend(kept.read(2 * number).as_ref(), kept.read(2 * number + 1).as_ref());
+                } else {
+                    pack(transposed(at.view(k, attention.k, tk)), [width, tk], keys);
+                    pack(at.view(v, attention.v, tk), [tk, width], values);
+                    attend(keys, values);
+                }
             }
         });
     };
@@ -92,39 +130,52 @@ pub fn forward(attention: &Attention, io: &mut Io<'_, '_, f32>) {
     }
 }
 
-/// Rows of scores become probabilities; `lse` gets each row's ln Σ exp.
-fn softmax(scores: &mut [f32], tk: usize, lse: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (row, lse) in scores.chunks_exact_mut(tk).zip(lse) {
-                let top = max(row);
-                for s in row.iter_mut() {
-                    *s = exp(*s - top);
-                }
-                let total = sum(row, |s| s);
-                *lse = top + total.ln();
-                let share = 1.0 / total;
-                for s in row.iter_mut() {
-                    *s *= share;
-                }
-            }
-        },
-    );
+/// Rows of `tk` scores, whole cache lines apart, become probabilities; `lse` gets each row's ln Σ exp. What lies behind a
+/// row's scores takes part with a weight of nothing, so that every loop is over whole lines.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    tk: usize,
+    lse: &'a mut [f32],
 }
 
-/// The largest value, in eight running maxima.
-#[inline(always)]
-fn max(row: &[f32]) -> f32 {
-    let mut tops = [-1e30_f32; 8];
-    let chunks = row.chunks_exact(8);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (top, &s) in tops.iter_mut().zip(chunk) {
-            *top = if s > *top { s } else { *top };
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { scores, tk, lse } = self;
+        let stride = tk.next_multiple_of(LINE);
+        let rows = scores.len() / stride;
+        for (scores, lse) in scores.chunks_mut(LINE * stride).zip(lse[..rows].chunks_mut(LINE)) {
+            let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
+            for ((row, kept_top), kept_total) in
+                scores.chunks_exact_mut(stride).zip(&mut tops).zip(&mut totals)
+            {
+                row[tk..].fill(-1e30);
+                let top = max(simd, row);
+                by_lines(row, |s| exp(s - top));
+                let total = sum(simd, row, |s| s);
+                let share = 1.0 / total;
+                by_lines(row, |s| s * share);
+                (*kept_top, *kept_total) = (top, total);
+            }
+            let mut logs = [0.0; LINE];
+            for ((log, &top), &total) in logs.iter_mut().zip(&tops).zip(&totals) {
+                *log = top + ln(total);
+            }
+            lse.copy_from_slice(&logs[..lse.len()]);
         }
     }
-    tops.iter().chain(rest).fold(-1e30, |top, &s| if s > top { s } else { top })
+}
+
+/// Each x becomes f(x), in whole cache lines.
+#[inline(always)]
+fn by_lines(row: &mut [f32], f: impl Fn(f32) -> f32) {
+    for line in row.as_chunks_mut::<LINE>().0 {
+        for x in line {
+            *x = f(*x);
+        }
+    }
 }
 
 /// A head's matrices [tq, tk] in the backward pass.
@@ -156,33 +207,52 @@ impl Matrices {
         gemm(Threads::One, [tq, width, tk], gradient, values, &mut self.d_s, tk, 1.0, false);
         let dropped = mask(attention, inputs[3], number, &mut self.factors);
         let o = at.view(o, attention.o, tq);
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = self.p.chunks_exact_mut(tk).zip(self.d_s.chunks_exact_mut(tk));
-                for (i, (p, d_s)) in rows.enumerate() {
-                    let delta = sum2(
-                        &gradient.data[i * gradient.row..][..width],
-                        &o.data[i * o.row..][..width],
-                        |g, o| g * o,
-                    );
-                    let lse = lse[number * tq + i];
-                    if dropped {
-                        let factors = &self.factors[i * tk..][..tk];
-                        for ((p, d_s), &factor) in p.iter_mut().zip(d_s).zip(factors) {
-                            let whole = exp(*p - lse);
-                            *d_s = scale * whole * (factor * *d_s - delta);
-                            *p = factor * whole;
-                        }
-                    } else {
-                        for (p, d_s) in p.iter_mut().zip(d_s) {
-                            *p = exp(*p - lse);
-                            *d_s = scale * *p * (*d_s - delta);
-                        }
-                    }
+        let gradient = |i: usize| &gradient.data[i * gradient.row..][..width];
+        let answer = |i: usize| &o.data[i * o.row..][..width];
+        let lse = &lse[number * tq..][..tq];
+        let factors = dropped.then_some(&self.factors[..]);
+        let (p, d_s) = (&mut self.p[..], &mut self.d_s[..]);
+        arch().dispatch(ScoreGradients { p, d_s, tk, factors, gradient, answer, lse, scale });
+    }
+}
+
+/// Scores in `p` and the gradients of probabilities in `d_s` become dropped-out probabilities and gradients of scores.
+struct ScoreGradients<'a, G, O> {
+    p: &'a mut [f32],
+    d_s: &'a mut [f32],
+    tk: usize,
+    factors: Option<&'a [f32]>,
+    /// A query's gradient.
+    gradient: G,
+    /// A query's answer.
+    answer: O,
+    lse: &'a [f32],
+    scale: f32,
+}
+
+impl<'a, G: Fn(usize) -> &'a [f32], O: Fn(usize) -> &'a [f32]> WithSimd for ScoreGradients<'a, G, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { tk, scale, .. } = self;
+        let rows = self.p.chunks_exact_mut(tk).zip(self.d_s.chunks_exact_mut(tk));
+        for (i, (p, d_s)) in rows.enumerate() {
+            let delta = sum2(simd, (self.gradient)(i), (self.answer)(i), |g, o| g * o);
+            let lse = self.lse[i];
+            if let Some(factors) = self.factors {
+                for ((p, d_s), &factor) in p.iter_mut().zip(d_s).zip(&factors[i * tk..][..tk]) {
+                    let whole = exp(*p - lse);
+                    *d_s = scale * whole * (factor * *d_s - delta);
+                    *p = factor * whole;
                 }
-            },
-        );
+            } else {
+                for (p, d_s) in p.iter_mut().zip(d_s) {
+                    *p = exp(*p - lse);
+                    *d_s = scale * *p * (*d_s - delta);
+                }
+            }
+        }
     }
 }
 

@@ -2,12 +2,23 @@
 
 use arrayvec::ArrayVec;
 
+use super::panels::{Layout, Operands};
 use super::{attention, product, rows};
 use crate::kernels::{Float, Io, Kernel, MAX_BINDINGS, Slice};
 
-/// Runs a fast body where there is one for this kernel and precision; says whether it did. `panels` hold a product's
-/// right operand, where it is kept in them.
-pub fn run<T: Float>(kernel: &Kernel, panels: Option<&[f32]>, io: &mut Io<'_, '_, T>) -> bool {
+/// Which operands a kernel's fast body reads from panels, if these outlive many launches: in which input they lie, and
+/// where.
+pub fn wants_panels(kernel: &Kernel) -> Vec<(usize, Layout)> {
+    match kernel {
+        Kernel::Matmul(kernel) => product::wants_panels(kernel).into_iter().collect(),
+        Kernel::Attention(kernel) => attention::wants_panels(kernel),
+        _ => Vec::new(),
+    }
+}
+
+/// Runs a fast body where there is one for this kernel and precision; says whether it did. `kept` are operands in
+/// panels, where [`wants_panels`] asked for them.
+pub fn run<T: Float>(kernel: &Kernel, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, T>) -> bool {
     let outputs = io.outputs.iter_mut().map(|out| T::as_f32_mut(out));
     let Some(mut outputs) = outputs.collect::<Option<ArrayVec<_, MAX_BINDINGS>>>() else {
         return false;
@@ -15,11 +26,11 @@ pub fn run<T: Float>(kernel: &Kernel, panels: Option<&[f32]>, io: &mut Io<'_, '_
     let inputs: ArrayVec<Slice<'_, f32>, MAX_BINDINGS> = io.inputs.iter().copied().map(narrow).collect();
     let io = &mut Io { inputs: &inputs, outputs: &mut outputs };
     match kernel {
-        Kernel::Matmul(kernel) => match panels {
-            Some(panels) => product::run_by_panels(kernel, panels, io),
+        Kernel::Matmul(kernel) => match kept {
+            Some(kept) => product::run_by_panels(kernel, kept.read(0).as_ref(), io),
             None => product::run(kernel, io),
         },
-        Kernel::Attention(kernel) => attention::forward(kernel, io),
+        Kernel::Attention(kernel) => attention::forward(kernel, kept, io),
         Kernel::AttentionBackwardQuery(kernel) => attention::backward_query(kernel, io),
         Kernel::AttentionBackwardKeyValue(kernel) => return attention::backward_key_value(kernel, io),
         Kernel::LayerNorm(kernel) => rows::layer_norm(kernel, io),

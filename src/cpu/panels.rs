@@ -1,14 +1,14 @@
-//! Right operands laid out for products of few rows: panels of 32 columns, row after row, so that what a product reads
-//! next is what lies next. Weights are packed once, and again only when somebody has written to them.
+//! Right operands laid out for the product of panels: 64 columns of them, row after row, so that what a product reads next
+//! is what lies next. Weights are packed once, and again only when somebody has written to them.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::product::View;
-use super::scratch::{Line, lines};
+use super::scratch::{LINE, Line, lines};
 use super::threads::worth_sharing;
 
-/// Columns of a panel.
-pub const PANEL: usize = 32;
+/// Columns of a panel; the last may be narrower, in whole cache lines.
+pub const PANEL: usize = 64;
 /// Rows that are transposed together: as many as make whole cache lines on both sides.
 const ROWS: usize = 16;
 
@@ -29,17 +29,23 @@ pub struct Layout {
 
 /// Floats that the panels of a k x n matrix take.
 pub fn panels_len(k: usize, n: usize) -> usize {
-    n.next_multiple_of(PANEL) * k
+    n.next_multiple_of(LINE) * k
 }
 
-/// Lays a k x n matrix out in panels: [n / 32, k, 32], zeros behind the last column.
+/// Columns of the panel that begins at column `first` of n.
+pub fn panel_width(first: usize, n: usize) -> usize {
+    PANEL.min((n - first).next_multiple_of(LINE))
+}
+
+/// Lays a k x n matrix out in panels, [k, 64] each and the last [k, panel_width], zeros behind the last column.
 pub fn pack(b: View<'_>, [k, n]: [usize; 2], panels: &mut [f32]) {
     if k == 0 {
         return;
     }
     let each = |(panel, to): (usize, &mut [f32])| {
         let first = panel * PANEL;
-        pack_one(View { data: &b.data[first * b.column..], ..b }, [k, PANEL.min(n - first)], to);
+        let b = View { data: &b.data[first * b.column..], ..b };
+        pack_one(b, [k, PANEL.min(n - first)], panel_width(first, n), to);
     };
     let panels = &mut panels[..panels_len(k, n)];
     if worth_sharing(k * n) {
@@ -50,27 +56,27 @@ pub fn pack(b: View<'_>, [k, n]: [usize; 2], panels: &mut [f32]) {
     }
 }
 
-fn pack_one(b: View<'_>, [k, n]: [usize; 2], panel: &mut [f32]) {
-    if n < PANEL {
+fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {
+    if n < width {
         panel.fill(0.0);
     }
     if b.column == 1 {
-        for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+        for (i, to) in panel.chunks_exact_mut(width).enumerate() {
             to[..n].copy_from_slice(&b.data[i * b.row..][..n]);
         }
         return;
     }
     for first in (0..k).step_by(ROWS) {
         let rows = ROWS.min(k - first);
-        let to = &mut panel[first * PANEL..][..rows * PANEL];
+        let to = &mut panel[first * width..][..rows * width];
         for j in 0..n {
             let from = &b.data[j * b.column + first * b.row..];
             if b.row == 1 {
-                for (to, &x) in to.chunks_exact_mut(PANEL).zip(&from[..rows]) {
+                for (to, &x) in to.chunks_exact_mut(width).zip(&from[..rows]) {
                     to[j] = x;
                 }
             } else {
-                for (i, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                for (i, to) in to.chunks_exact_mut(width).enumerate() {
                     to[j] = from[i * b.row];
                 }
             }
@@ -110,7 +116,7 @@ impl Kept {
 
 impl Panels {
     /// The panels of what the buffer, written to `writes` times, holds.
-    pub fn read<'a>(&'a self, data: &[f32], writes: u64) -> impl AsRef<[f32]> + 'a {
+    fn read(&self, data: &[f32], writes: u64) -> Reading<'_> {
         let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
         if packed.at == Some(writes) {
             return Reading(packed);
@@ -131,6 +137,27 @@ impl Panels {
     }
 }
 
+/// An operand of a launch that is kept in panels, and the input it is made from.
+pub type Operand = (usize, Arc<Panels>);
+
+/// All of a launch's, and the buffers of its first inputs.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    /// In the order that the kernel asked for them.
+    pub kept: &'a [Operand],
+    /// Each buffer as a whole, and how often it was written to.
+    pub buffers: [(&'a [f32], u64); 3],
+}
+
+impl<'a> Operands<'a> {
+    /// The panels of one operand.
+    pub fn read(self, operand: usize) -> impl AsRef<[f32]> + 'a {
+        let (input, panels) = &self.kept[operand];
+        let (data, writes) = self.buffers[*input];
+        panels.read(data, writes)
+    }
+}
+
 /// Panels that stay as they are for as long as this is held.
 struct Reading<'a>(RwLockReadGuard<'a, Packed>);
 
@@ -146,14 +173,19 @@ mod tests {
 
     #[test]
     fn a_panel_holds_columns_side_by_side_and_zeros_behind_them() {
-        let (k, n) = (17, 37);
-        let data: Vec<f32> = (0..k * n).map(|i| i as f32 + 1.0).collect();
-        for (row, column) in [(n, 1), (1, k)] {
-            let mut panels = vec![-1.0; panels_len(k, n)];
-            pack(View { data: &data, row, column }, [k, n], &mut panels);
-            for (at, &x) in panels.iter().enumerate() {
-                let (i, j) = (at / PANEL % k, at / PANEL / k * PANEL + at % PANEL);
-                assert_eq!(x, if j < n { data[i * row + j * column] } else { 0.0 }, "row {i}, column {j}");
+        let k = 17;
+        for n in [1, 16, 37, 64, 83] {
+            let data: Vec<f32> = (0..k * n).map(|i| i as f32 + 1.0).collect();
+            for (row, column) in [(n, 1), (1, k)] {
+                let mut panels = vec![-1.0; panels_len(k, n)];
+                pack(View { data: &data, row, column }, [k, n], &mut panels);
+                for (at, &x) in panels.iter().enumerate() {
+                    let first = at / (k * PANEL) * PANEL;
+                    let (inside, width) = (at - first * k, panel_width(first, n));
+                    let (i, j) = (inside / width, first + inside % width);
+                    let expected = if j < n { data[i * row + j * column] } else { 0.0 };
+                    assert_eq!(x, expected, "row {i}, column {j} of {n}");
+                }
             }
         }
     }

@@ -91,16 +91,17 @@ pub enum Threads {
 /// A right operand that no second-level cache holds, in elements: every block of rows would fetch it again.
 const LARGE: usize = 128 * 1024;
 
-/// Rows of a product for which panels are worth their memory: with more of them packing is a small part of the work.
+/// Rows of a product for which panels of a large operand are worth their memory: with more of them packing is a small
+/// part of the work.
 const PANEL_ROWS: usize = 128;
 
-/// Where the right operand lies, if a product is faster with panels of it, as long as these are packed once for many
-/// launches.
-pub fn wants_panels(kernel: &Matmul) -> Option<Layout> {
-    let few = kernel.m <= PANEL_ROWS && kernel.batch == 1;
+/// Where the right operand lies, and in which input, if a product is faster with panels of it, as long as these are packed
+/// once for many launches.
+pub fn wants_panels(kernel: &Matmul) -> Option<(usize, Layout)> {
+    let few = kernel.batch == 1 && (kernel.m <= PANEL_ROWS || kernel.k * kernel.n <= LARGE);
     let (row, column) = kernel.b.steps();
     let layout = Layout { offset: kernel.b.offset, row, column, k: kernel.k, n: kernel.n };
-    (few && !kernel.half_b && kernel.k > 0 && kernel.a.steps().1 == 1).then_some(layout)
+    (few && !kernel.half_b && kernel.k > 0 && kernel.a.steps().1 == 1).then_some((1, layout))
 }
 
 /// The whole kernel, its right operand in panels.

@@ -10,8 +10,8 @@ use arrayvec::ArrayVec;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::panels::{Kept, Panels};
-use super::{fast, product};
+use super::fast;
+use super::panels::{Kept, Layout, Operand, Operands};
 use crate::kernels::{Binding, Dtype, Float, Io, Kernel, MAX_BINDINGS, Place, Plan, Set, Slice, Step};
 use crate::{Error, Result};
 
@@ -123,8 +123,7 @@ struct Launch<T> {
     step: Step,
     inputs: Vec<Buffer<T>>,
     outputs: Vec<Buffer<T>>,
-    /// The right operand of a product, where no launch of the program writes to its buffer.
-    panels: Option<Arc<Panels>>,
+    kept: Vec<Operand>,
 }
 
 impl<T: Float> Program<T> {
@@ -153,16 +152,21 @@ impl<T: Float> Program<T> {
             .map(|step| {
                 let inputs: Vec<Buffer<T>> = step.inputs.iter().map(find).collect::<Result<_>>()?;
                 let outputs = step.outputs.iter().map(find).collect::<Result<_>>()?;
-                let panels = match &step.kernel {
-                    Kernel::Matmul(kernel) if !written.contains(&step.inputs[1].place) => {
-                        product::wants_panels(kernel).map(|mut layout| {
-                            layout.offset += step.inputs[1].offset;
-                            inputs[1].0.panels.of(layout)
-                        })
-                    }
-                    _ => None,
+                // Weights, and what attention looks at again and again, outlive a launch.
+                let outlives = match &step.kernel {
+                    Kernel::Attention(_) => step.inputs[0].place != step.inputs[1].place,
+                    _ => step.inputs.get(1).is_some_and(|binding| !written.contains(&binding.place)),
                 };
-                Ok(Launch { step: step.clone(), inputs, outputs, panels })
+                let keep = |(input, layout): (usize, Layout)| {
+                    let buffer: &Buffer<T> = &inputs[input];
+                    let offset = layout.offset + step.inputs[input].offset;
+                    (input, buffer.0.panels.of(Layout { offset, ..layout }))
+                };
+                let kept = match outlives {
+                    true => fast::wants_panels(&step.kernel).into_iter().map(keep).collect(),
+                    false => Vec::new(),
+                };
+                Ok(Launch { step: step.clone(), inputs, outputs, kept })
             })
             .collect::<Result<_>>()?;
         Ok(Self { slots, nothing, steps, fast: true })
@@ -232,12 +236,13 @@ impl<T: Float> Launch<T> {
             })
             .collect();
         let mut io = Io { inputs: &inputs, outputs: &mut outputs };
-        let panels = self.panels.as_ref().filter(|_| fast).and_then(|panels| match &*guards[1] {
-            Data::F(data) => Some(panels.read(T::as_f32(data)?, self.inputs[1].writes())),
-            _ => None,
-        });
-        let panels = panels.as_ref().map(AsRef::as_ref);
-        if !(fast && fast::run(&self.step.kernel, panels, &mut io)) {
+        let buffer = |input: usize| match guards.get(input).map(|guard| &**guard) {
+            Some(Data::F(data)) => (T::as_f32(data).unwrap_or_default(), self.inputs[input].writes()),
+            _ => (&[][..], 0),
+        };
+        let kept = (!self.kept.is_empty())
+            .then(|| Operands { kept: &self.kept, buffers: [buffer(0), buffer(1), buffer(2)] });
+        if !(fast && fast::run(&self.step.kernel, kept, &mut io)) {
             self.step.kernel.twin(&mut io);
         }
     }

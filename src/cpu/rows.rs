@@ -1,8 +1,10 @@
 //! Row by row work on the CPU: norms, sums, dropout, activations, the optimiser.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::simd::{activate, slope, sum, sum2, vectorised};
+use super::scratch::scratch;
+use super::simd::{activate, arch, slope, sum, sum2, vectorised};
 use super::threads::may_share;
 use crate::kernels::Io;
 use crate::kernels::Slice;
@@ -143,28 +145,11 @@ pub fn dropout(kernel: &Dropout, io: &mut Io<'_, '_, f32>) {
 /// The normalisation.
 pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
     let [x, gamma, beta] = [0, 1, 2].map(|i| io.inputs[i].floats());
-    let width = kernel.width;
+    let (width, eps) = (kernel.width, kernel.eps);
     let [y, stats] = io.outputs else { panic!("layer_norm has two outputs") };
     let rows = (BLOCK / width).max(1);
     let each = |(block, (y, stats)): (usize, (&mut [f32], &mut [f32]))| {
-        let x = &x[block * rows * width..];
-        vectorised(
-            #[inline(always)]
-            || {
-                let each =
-                    y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2));
-                for ((y, x), stats) in each {
-                    let mean = sum(x, |x| x) / width as f32;
-                    let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
-                    let rstd = 1.0 / (variance + kernel.eps).sqrt();
-                    for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                        *y = gamma.mul_add((x - mean) * rstd, beta);
-                    }
-                    stats[0] = mean;
-                    stats[1] = rstd;
-                }
-            },
-        );
+        arch().dispatch(NormalisedRows { x: &x[block * rows * width..], gamma, beta, eps, width, y, stats });
     };
     if kernel.rows <= rows || !may_share() {
         each((0, (y, stats)));
@@ -173,36 +158,86 @@ pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
     }
 }
 
+struct NormalisedRows<'a> {
+    x: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    eps: f32,
+    width: usize,
+    y: &'a mut [f32],
+    stats: &'a mut [f32],
+}
+
+impl WithSimd for NormalisedRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, gamma, beta, eps, width, y, stats } = self;
+        for ((y, x), stats) in
+            y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2))
+        {
+            let mean = sum(simd, x, |x| x) / width as f32;
+            let variance = sum(simd, x, |x| (x - mean) * (x - mean)) / width as f32;
+            let rstd = 1.0 / (variance + eps).sqrt();
+            for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = gamma.mul_add((x - mean) * rstd, beta);
+            }
+            stats[0] = mean;
+            stats[1] = rstd;
+        }
+    }
+}
+
 /// dx of the normalisation.
 pub fn layer_norm_backward(kernel: &LayerNormBackward, io: &mut Io<'_, '_, f32>) {
     let [x, gamma, stats, dy, extra] = [0, 1, 2, 3, 4].map(|i| io.inputs[i].floats());
     let width = kernel.width;
-    by_rows(io.outputs[0], width, |first, out| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let mut weighted = vec![0.0; width];
-                for (row, dx) in out.chunks_exact_mut(width).enumerate() {
-                    let row = first + row;
-                    let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
-                    let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
-                    for ((w, &dy), &gamma) in weighted.iter_mut().zip(dy).zip(gamma) {
-                        *w = gamma * dy;
-                    }
-                    let g_mean = sum(&weighted, |w| w) / width as f32;
-                    let gx_mean = sum2(&weighted, x, |w, x| w * ((x - mean) * rstd)) / width as f32;
-                    for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&weighted) {
-                        *dx = rstd * (w - g_mean - (x - mean) * rstd * gx_mean);
-                    }
-                    if kernel.extra {
-                        for (dx, &e) in dx.iter_mut().zip(&extra[row * width..]) {
-                            *dx += e;
-                        }
-                    }
-                }
-            },
-        );
+    by_rows(io.outputs[0], width, |first, dx| {
+        let [x, dy] = [x, dy].map(|values| &values[first * width..]);
+        let stats = &stats[2 * first..];
+        let extra = kernel.extra.then(|| &extra[first * width..]);
+        scratch([width], |[weighted]| {
+            arch().dispatch(NormGradients { x, gamma, stats, dy, extra, width, weighted, dx });
+        });
     });
+}
+
+struct NormGradients<'a> {
+    x: &'a [f32],
+    gamma: &'a [f32],
+    stats: &'a [f32],
+    dy: &'a [f32],
+    extra: Option<&'a [f32]>,
+    width: usize,
+    weighted: &'a mut [f32],
+    dx: &'a mut [f32],
+}
+
+impl WithSimd for NormGradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, gamma, stats, dy, extra, width, weighted, dx } = self;
+        for (row, dx) in dx.chunks_exact_mut(width).enumerate() {
+            let (x, dy) = (&x[row * width..][..width], &dy[row * width..][..width]);
+            let (mean, rstd) = (stats[2 * row], stats[2 * row + 1]);
+            for ((w, &dy), &gamma) in weighted.iter_mut().zip(dy).zip(gamma) {
+                *w = gamma * dy;
+            }
+            let g_mean = sum(simd, weighted, |w| w) / width as f32;
+            let gx_mean = sum2(simd, weighted, x, |w, x| w * ((x - mean) * rstd)) / width as f32;
+            for ((dx, &x), &w) in dx.iter_mut().zip(x).zip(&*weighted) {
+                *dx = rstd * (w - g_mean - (x - mean) * rstd * gx_mean);
+            }
+            if let Some(extra) = extra {
+                for (dx, &e) in dx.iter_mut().zip(&extra[row * width..]) {
+                    *dx += e;
+                }
+            }
+        }
+    }
 }
 
 /// dγ and dβ of the normalisation: blocks side by side, then their sums in order.

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use pulp::Simd;
+
 use crate::kernels::activation::Activation;
 
 static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
@@ -47,6 +49,28 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { y * scale }
 }
 
+/// ln x of a positive number that is not subnormal, to 2 units in the last place, without branches: the Cephes polynomial
+/// about 1, and the exponent's ln 2 in two parts.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // The mantissa is taken from √½ to √2, so that the polynomial is about 1 on both sides.
+    let shifted = x.to_bits().wrapping_sub(0x3f35_04f3);
+    let exponent = ((shifted as i32) >> 23) as f32;
+    let m = f32::from_bits((shifted & 0x007f_ffff) + 0x3f35_04f3) - 1.0;
+    let mut p = 7.037_683_6e-2;
+    p = m.mul_add(p, -0.115_146_1);
+    p = m.mul_add(p, 0.116_769_99);
+    p = m.mul_add(p, -0.124_201_41);
+    p = m.mul_add(p, 0.142_493_23);
+    p = m.mul_add(p, -0.166_680_58);
+    p = m.mul_add(p, 0.200_007_15);
+    p = m.mul_add(p, -0.249_999_94);
+    p = m.mul_add(p, 0.333_333_3);
+    let square = m * m;
+    let small = exponent.mul_add(-2.121_944_4e-4, square * m * p) - 0.5 * square;
+    exponent.mul_add(0.693_359_4, m + small)
+}
+
 /// erf to 1.5e-7 (Abramowitz and Stegun 7.1.26), as the shaders have it.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
@@ -90,34 +114,60 @@ pub fn slope(kind: Activation, x: f32) -> f32 {
     }
 }
 
-/// Σ f(i), in eight running sums so that it becomes vector instructions.
+/// Running values of a reduction: whole vectors of any processor.
+const RUNNING: usize = 16;
+
+/// Σ f(i). Called where `simd`'s instructions may be used, as all that follows: see [`pulp::WithSimd`].
 #[inline(always)]
-pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    let chunks = values.chunks_exact(8);
-    let rest = chunks.remainder();
+pub fn sum<S: Simd>(simd: S, values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; RUNNING];
+    let (chunks, rest) = values.as_chunks::<RUNNING>();
     for chunk in chunks {
         for (sum, &x) in sums.iter_mut().zip(chunk) {
             *sum += f(x);
         }
     }
-    let tail: f32 = rest.iter().map(|&x| f(x)).sum();
-    ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + tail
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += f(x);
+    }
+    folded(simd, &sums)
 }
 
-/// Σ f(a[i], b[i]), as [`sum`].
+/// Σ f(a[i], b[i]).
 #[inline(always)]
-pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    let (chunks_a, chunks_b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
-    let tail: f32 = rest.map(|(&x, &y)| f(x, y)).sum();
-    for (a, b) in chunks_a.zip(chunks_b) {
+pub fn sum2<S: Simd>(simd: S, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; RUNNING];
+    let ((chunks_a, rest_a), (chunks_b, rest_b)) = (a.as_chunks::<RUNNING>(), b.as_chunks::<RUNNING>());
+    for (a, b) in chunks_a.iter().zip(chunks_b) {
         for ((sum, &x), &y) in sums.iter_mut().zip(a).zip(b) {
             *sum += f(x, y);
         }
     }
-    ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + tail
+    for ((sum, &x), &y) in sums.iter_mut().zip(rest_a).zip(rest_b) {
+        *sum += f(x, y);
+    }
+    folded(simd, &sums)
+}
+
+/// The sum of all running ones. Left to itself the compiler takes them out of their vector one by one, which costs as much
+/// as all the rest of a row of 64.
+#[inline(always)]
+fn folded<S: Simd>(simd: S, sums: &[f32; RUNNING]) -> f32 {
+    let mut total = simd.splat_f32s(0.0);
+    for &sums in S::as_simd_f32s(sums).0 {
+        total = simd.add_f32s(total, sums);
+    }
+    simd.reduce_sum_f32s(total)
+}
+
+/// The largest of whole lines of values, or −1e30 where all are smaller.
+#[inline(always)]
+pub fn max<S: Simd>(simd: S, lines: &[f32]) -> f32 {
+    let mut top = simd.splat_f32s(-1e30);
+    for &values in S::as_simd_f32s(lines).0 {
+        top = simd.max_f32s(top, values);
+    }
+    simd.reduce_max_f32s(top)
 }
 
 #[cfg(test)]
@@ -132,6 +182,16 @@ mod tests {
             assert!((fast - slow).abs() <= 3e-7 * slow || slow < 2e-38, "exp({x}) = {fast}, not {slow}");
         }
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn ln_is_near_the_library_one_everywhere() {
+        for i in 1..200_000 {
+            for x in [i as f32 * 1e-4, i as f32 * 137.0, 1.0 / i as f32] {
+                let (fast, slow) = (ln(x), x.ln());
+                assert!((fast - slow).abs() <= 2e-7 * slow.abs().max(1.0), "ln({x}) = {fast}, not {slow}");
+            }
+        }
     }
 
     #[test]

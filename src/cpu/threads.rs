@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// Multiply-adds that are worth a second thread.
-const WORTH_A_THREAD: usize = 200_000;
+const WORTH_A_THREAD: usize = 500_000;
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };

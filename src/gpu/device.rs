@@ -7,7 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::adapter::{AdapterSummary, Choice, choose};
-use crate::kernels::{AdapterClass, Dispatch, Dtype};
+use crate::kernels::{AdapterClass, Dispatch, Dtype, UNIFORM_BYTES};
 use crate::{Error, Result};
 
 /// Whether shaders check their indices.
@@ -128,6 +128,11 @@ impl Gpu {
     /// If it is larger than this adapter can bind.
     pub fn buffer(&self, dtype: Dtype, len: usize) -> Result<Buffer> {
         let bytes = bytes_of(dtype, len);
+        // A uniform input is bound at its full size, wherever in a buffer it begins.
+        let (behind, uniform) = match self.class {
+            AdapterClass::SoftwareSubgroup => (UNIFORM_BYTES, wgpu::BufferUsages::UNIFORM),
+            _ => (0, wgpu::BufferUsages::empty()),
+        };
         let limit = self.device.limits().max_storage_buffer_binding_size;
         if bytes as u64 > limit {
             return Err(Error::input(format!(
@@ -139,8 +144,11 @@ impl Gpu {
         }
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
-            size: bytes as u64,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            size: (bytes + behind) as u64,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC
+                | uniform,
             mapped_at_creation: false,
         });
         Ok(Buffer { raw, dtype, len })
@@ -240,10 +248,13 @@ impl Gpu {
             count: None,
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true)];
-        entries.extend(
-            (0..inputs + outputs)
-                .map(|i| entry(1 + i, wgpu::BufferBindingType::Storage { read_only: i < inputs }, false)),
-        );
+        entries.extend((0..inputs + outputs).map(|i| {
+            let ty = match dispatch.uniform_input == Some(i) {
+                true => wgpu::BufferBindingType::Uniform,
+                false => wgpu::BufferBindingType::Storage { read_only: i < inputs },
+            };
+            entry(1 + i, ty, false)
+        }));
         let bindings = self
             .device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });

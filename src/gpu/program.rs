@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::device::{Buffer, Gpu, Pipeline, UNIFORM_STRIDE};
-use crate::kernels::{Binding, Dtype, Place, Plan, Set};
+use crate::kernels::{Binding, Dtype, Place, Plan, Set, UNIFORM_BYTES};
 use crate::{Error, Result};
 
 /// The flat buffers that programs share: weights, gradients, moments.
@@ -54,7 +54,7 @@ impl Program {
         });
         gpu.queue.write_buffer(&uniforms, 0, bytemuck::cast_slice(&words));
 
-        let bind = |binding: &Binding| -> Result<wgpu::BufferBinding<'_>> {
+        let bind = |binding: &Binding, uniform: bool| -> Result<wgpu::BufferBinding<'_>> {
             let buffer = match binding.place {
                 Place::Slot(slot) => &slots[slot],
                 Place::Shard { set, shard } => bank
@@ -63,14 +63,16 @@ impl Program {
                     .ok_or_else(|| Error::failure(format!("the program has no {set:?} to work on")))?,
                 Place::Nothing => &nothing,
             };
-            let whole = binding.place == Place::Nothing || (binding.offset == 0 && binding.len == buffer.len);
             let bytes = buffer.dtype.bytes();
-            let part = (binding.len * bytes).next_multiple_of(4) as u64;
-            let size = if whole { buffer.raw.size() } else { part };
+            let len = if binding.place == Place::Nothing { buffer.len } else { binding.len };
+            let size = match uniform {
+                true => UNIFORM_BYTES,
+                false => (len.max(1) * bytes).next_multiple_of(4),
+            };
             Ok(wgpu::BufferBinding {
                 buffer: &buffer.raw,
                 offset: (binding.offset * bytes) as u64,
-                size: wgpu::BufferSize::new(size),
+                size: wgpu::BufferSize::new(size as u64),
             })
         };
         let mut steps = Vec::with_capacity(plan.steps.len());
@@ -93,7 +95,7 @@ impl Program {
                 }),
             }];
             for (i, binding) in step.inputs.iter().chain(&step.outputs).enumerate() {
-                let resource = wgpu::BindingResource::Buffer(bind(binding)?);
+                let resource = wgpu::BindingResource::Buffer(bind(binding, dispatch.uniform_input == Some(i))?);
                 entries.push(wgpu::BindGroupEntry { binding: 1 + i as u32, resource });
             }
             let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {

@@ -9,19 +9,20 @@
 //!
 //! B may be stored as f16, two to a word: what is read is widened, which is exact, and halves the memory of weights.
 //!
-//! Four shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
+//! Five shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
 //! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters), `matmul_subgroup` (32x64
-//! results a subgroup of eight, for lavapipe) and `matmul_rows` (few rows: the sum over k is shared by the
-//! invocations of a workgroup).
+//! results a subgroup of eight, for lavapipe), `matmul_uniform` (the same adapter, where B is a small weight) and
+//! `matmul_rows` (few rows: the sum over k is shared by the invocations of a workgroup).
 //!
 //! lavapipe (Mesa 22.3.6) runs a subgroup as one thread of eight-wide vectors, but loads element by element: some
-//! 50 ns for eight elements, as long as 100 multiplications of eight. A kernel there is as fast as it has
-//! multiplications to a load, hence the large tile and each element loaded by one invocation only.
+//! 23 to 50 ns for eight elements, as long as 40 to 100 multiplications of eight. A kernel there is as fast as it has
+//! multiplications to a load, hence the large tile and each element loaded by one invocation only. From a uniform
+//! buffer eight times four elements take 20 to 27 ns: weights of at most 64 KiB are bound as one.
 
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, word};
+use super::{AdapterClass, Describe, Dispatch, Float, Io, UNIFORM_BYTES, word};
 
 /// Where a matrix lies in its binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,14 @@ impl Matmul {
         }
     }
 
+    /// Whether B, stored column by column, is small enough for a uniform buffer, and both operands are whole vec4s.
+    fn fits_uniform(&self) -> bool {
+        let whole = |matrix: &Matrix| matrix.offset.is_multiple_of(4) && matrix.stride.is_multiple_of(4);
+        let reach = self.b.offset + self.b.stride * self.n;
+        let plain = self.batch == 1 && !self.half_b && self.b.transposed && !self.a.transposed;
+        plain && self.k.is_multiple_of(4) && whole(&self.a) && whole(&self.b) && reach * 4 <= UNIFORM_BYTES
+    }
+
     /// What the epilogue makes of one sum.
     #[inline(always)]
     pub fn finish<T: Float>(&self, sum: T, bias: T, residual: T) -> T {
@@ -130,12 +139,19 @@ impl Describe for Matmul {
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
         let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
+        let few_are_uniform = class == AdapterClass::SoftwareSubgroup && self.fits_uniform();
         let dispatch = match class {
-            _ if self.m <= 4 && self.k >= 32 => {
+            _ if self.m <= 4 && self.k >= 32 && !few_are_uniform => {
                 Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)
             }
             AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
             AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
+            AdapterClass::SoftwareSubgroup if self.fits_uniform() => {
+                let rows = if self.m > 8 { 16 } else { 8 };
+                Dispatch::groups(shader!("matmul_uniform"), tiles(rows, 32))
+                    .with_uniform_input(1)
+                    .with("ROWS", rows as f64)
+            }
             AdapterClass::SoftwareSubgroup => {
                 let plain = self.activation == Activation::None && self.residual_rows.is_none();
                 Dispatch::groups(shader!("matmul_subgroup"), tiles(32, 64))

@@ -27,7 +27,7 @@ pub mod time_embedding;
 
 pub use float::Float;
 pub use plan::{Binding, Place, Plan, Set, Slot, Step};
-pub use shader::{AdapterClass, Dispatch, Shader};
+pub use shader::{AdapterClass, Dispatch, Shader, UNIFORM_BYTES};
 
 use std::borrow::Cow;
 use std::fmt;

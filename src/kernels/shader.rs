@@ -24,6 +24,7 @@ pub(crate) use shader;
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("adam", include_str!("../../shaders/shared/adam.wgsl")),
+    ("operands", include_str!("../../shaders/shared/operands.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
@@ -70,7 +71,12 @@ pub struct Dispatch {
     pub knobs: Vec<(&'static str, f64)>,
     /// Workgroups in x, y, z, each at most 65,535.
     pub workgroups: [u32; 3],
+    /// The input that the shader binds as a uniform buffer of [`UNIFORM_BYTES`], where there is one.
+    pub uniform_input: Option<usize>,
 }
+
+/// Bytes of an input that is bound as a uniform buffer: as many as lavapipe and most GPUs allow.
+pub const UNIFORM_BYTES: usize = 64 << 10;
 
 /// Workgroups a dimension may have under WebGPU's default limits.
 pub const MAX_WORKGROUPS: usize = 65_535;
@@ -87,7 +93,13 @@ impl Dispatch {
         let count = count.max(1);
         let rows = count.div_ceil(MAX_WORKGROUPS);
         let columns = count.div_ceil(rows);
-        Self { shader, knobs: Vec::new(), workgroups: [columns as u32, rows as u32, 1] }
+        Self { shader, knobs: Vec::new(), workgroups: [columns as u32, rows as u32, 1], uniform_input: None }
+    }
+
+    /// The same launch with an input bound as a uniform buffer.
+    #[must_use]
+    pub fn with_uniform_input(self, input: usize) -> Self {
+        Self { uniform_input: Some(input), ..self }
     }
 
     /// The same launch with an `override` set.
