@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::panels::{PANEL, panel_width};
 use super::product::View;
@@ -37,8 +39,15 @@ impl Finish<'_> {
     }
 }
 
+/// Rows that one thread works on before it turns to the next: so many of A stay in the second-level cache while all of B
+/// goes by.
+const BLOCK: usize = 60;
+
+/// Rows of a block of C, those of some columns.
+type Block<'a> = ArrayVec<&'a mut [f32], BLOCK>;
+
 /// C = finish(A B): an m x k matrix whose rows' elements are neighbours, by a k x n one in panels; C has rows of
-/// `stride` elements.
+/// `stride` elements. A sum is the same whoever computes it, and with whatever others.
 pub fn multiply(
     [m, k, n]: [usize; 3],
     a: View<'_>,
@@ -51,49 +60,82 @@ pub fn multiply(
         return;
     }
     assert_eq!(a.column, 1, "a row's elements are neighbours");
-    let each = |first: usize, c: &mut [f32]| {
-        let rows = c.len().div_ceil(stride);
-        arch().dispatch(Rows { first, rows, k, n, a, panels, c, stride, finish });
+    let product = Product { k, n, a, panels, finish };
+    let blocks = m.div_ceil(BLOCK);
+    let rows = m.div_ceil(blocks);
+    let shared = worth_sharing(m * k * n / 4);
+    let each = |(block, c): (usize, &mut [f32])| {
+        let c: Block<'_> = c.chunks_mut(stride).map(|row| &mut row[..n]).collect();
+        let columns = if shared { n.div_ceil(rayon::current_num_threads()) } else { n };
+        product.by_columns(block * rows, 0, c, columns.next_multiple_of(PANEL));
     };
     let c = &mut c[..(m - 1) * stride + n];
-    if m >= 8 && worth_sharing(m * k * n) {
-        use rayon::prelude::*;
-        let rows = m.div_ceil(rayon::current_num_threads());
-        c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c));
+    if shared && blocks > 1 {
+        c.par_chunks_mut(rows * stride).enumerate().for_each(each);
     } else {
-        each(0, c);
+        c.chunks_mut(rows * stride).enumerate().for_each(each);
     }
 }
 
-/// Some rows of a product, on one thread.
-struct Rows<'a> {
-    /// The first one's number.
-    first: usize,
-    rows: usize,
+/// What all parts of a product share.
+#[derive(Clone, Copy)]
+struct Product<'a> {
     k: usize,
     n: usize,
     a: View<'a>,
     panels: &'a [f32],
-    /// From the first one on.
-    c: &'a mut [f32],
-    stride: usize,
     finish: Finish<'a>,
 }
 
-impl WithSimd for Rows<'_> {
+impl Product<'_> {
+    /// Some rows from `first` on and some columns from `start` on, whole panels, not more than `most` to a thread: each
+    /// panel is then read by one thread alone.
+    fn by_columns(self, first: usize, start: usize, mut c: Block<'_>, most: usize) {
+        let width = c.first().map_or(0, |row| row.len());
+        if width <= most {
+            arch().dispatch(Part { product: self, first, start, c: &mut c });
+            return;
+        }
+        let half = (width / 2).next_multiple_of(PANEL);
+        let (mut left, mut right) = (Block::new(), Block::new());
+        for row in c {
+            let (near, far) = row.split_at_mut(half);
+            left.push(near);
+            right.push(far);
+        }
+        rayon::join(
+            || self.by_columns(first, start, left, most),
+            || self.by_columns(first, start + half, right, most),
+        );
+    }
+}
+
+/// Some rows and columns of a product, on one thread.
+struct Part<'a, 'c> {
+    product: Product<'a>,
+    /// The first row's number.
+    first: usize,
+    /// The first column's number.
+    start: usize,
+    /// What of the rows lies in the columns.
+    c: &'a mut [&'c mut [f32]],
+}
+
+impl WithSimd for Part<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
-        let tiles = self.rows.div_ceil(MOST_ROWS);
+        let (rows, end) = (self.c.len(), self.start + self.c[0].len());
+        let tiles = rows.div_ceil(MOST_ROWS);
         let mut depth = 0;
         loop {
-            let terms = depth..(depth + DEPTH).min(self.k);
-            let mut column = 0;
-            while column < self.n {
+            let terms = depth..(depth + DEPTH).min(self.product.k);
+            let mut column = self.start;
+            while column < end {
                 // As many sums as the registers hold beside what they are made of.
-                let vectors = match (self.n - column).div_ceil(lanes) {
+                let vectors = match (end - column).div_ceil(lanes) {
                     4.. if S::REGISTER_COUNT >= 32 => 4,
                     2.. => 2,
                     _ => 1,
@@ -102,18 +144,18 @@ impl WithSimd for Rows<'_> {
                 for tile in 0..tiles {
                     let at = Tile { row, column, terms: (terms.start, terms.end) };
                     // As even as can be: eight rows as four and four are faster than as six and two.
-                    let rows = (self.rows - row).div_ceil(tiles - tile);
+                    let count = (rows - row).div_ceil(tiles - tile);
                     match vectors {
-                        4 if S::REGISTER_COUNT >= 32 => self.rows::<S, 4>(simd, rows, at),
-                        2 => self.rows::<S, 2>(simd, rows, at),
-                        _ => self.rows::<S, 1>(simd, rows, at),
+                        4 if S::REGISTER_COUNT >= 32 => self.rows::<S, 4>(simd, count, at),
+                        2 => self.rows::<S, 2>(simd, count, at),
+                        _ => self.rows::<S, 1>(simd, count, at),
                     }
-                    row += rows;
+                    row += count;
                 }
                 column += vectors * lanes;
             }
             depth = terms.end;
-            if depth == self.k {
+            if depth == self.product.k {
                 return;
             }
         }
@@ -128,7 +170,7 @@ struct Tile {
     terms: (usize, usize),
 }
 
-impl Rows<'_> {
+impl Part<'_, '_> {
     #[inline(always)]
     fn rows<S: Simd, const V: usize>(&mut self, simd: S, rows: usize, at: Tile) {
         match rows {
@@ -147,29 +189,26 @@ impl Rows<'_> {
     #[allow(clippy::needless_range_loop)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, at: Tile) {
         let Tile { row, column, terms: (from, to) } = at;
-        let (n, lanes, count) = (self.n, S::F32_LANES, to - from);
+        let Product { k: depth, n, a, panels, finish } = self.product;
+        let (lanes, count) = (S::F32_LANES, to - from);
         let (panel, inside) = (column / PANEL * PANEL, column % PANEL / lanes);
         let width = panel_width(panel, n);
-        let b = &self.panels[panel * self.k + from * width..][..count * width];
-        let (b, _) = S::as_simd_f32s(b);
+        let (b, _) = S::as_simd_f32s(&panels[panel * depth + from * width..][..count * width]);
         let a: [&[f32]; R] =
-            std::array::from_fn(|r| &self.a.data[(self.first + row + r) * self.a.row + from..][..count]);
+            std::array::from_fn(|r| &a.data[(self.first + row + r) * a.row + from..][..count]);
         let columns = |v: usize| column + v * lanes..(column + (v + 1) * lanes).min(n);
+        let of_part = |columns: Range<usize>| columns.start - self.start..columns.end - self.start;
 
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         if from > 0 {
             for r in 0..R {
-                let c = &self.c[(row + r) * self.stride..];
                 for v in 0..V {
-                    sums[r][v] = load(simd, &c[columns(v)]);
+                    sums[r][v] = load(simd, &self.c[row + r][of_part(columns(v))]);
                 }
             }
         }
         for (k, b) in (0..count).zip(b.chunks_exact(width / lanes)) {
-            let b: &[S::f32s; V] = match b[inside..].first_chunk() {
-                Some(b) => b,
-                None => return,
-            };
+            let Some(b) = b[inside..].first_chunk::<V>() else { return };
             for r in 0..R {
                 let x = simd.splat_f32s(a[r][k]);
                 for v in 0..V {
@@ -177,19 +216,19 @@ impl Rows<'_> {
                 }
             }
         }
-        let done = to == self.k;
+        let done = to == depth;
         for r in 0..R {
-            let (number, c) = (self.first + row + r, &mut self.c[(row + r) * self.stride..]);
+            let number = self.first + row + r;
             for v in 0..V {
                 let sum = match done {
-                    true => self.finish.of(simd, sums[r][v], number, columns(v), n),
+                    true => finish.of(simd, sums[r][v], number, columns(v), n),
                     false => sums[r][v],
                 };
-                store(simd, &mut c[columns(v)], sum);
+                store(simd, &mut self.c[row + r][of_part(columns(v))], sum);
             }
-            if done && self.finish.is_smooth() {
+            if done && finish.is_smooth() {
                 let columns = column..columns(V - 1).end;
-                self.finish.smoothly(number, columns.clone(), n, &mut c[columns]);
+                finish.smoothly(number, columns.clone(), n, &mut self.c[row + r][of_part(columns)]);
             }
         }
     }

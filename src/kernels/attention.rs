@@ -159,8 +159,14 @@ pub(super) fn dot<T: Float>(a: &[T], b: &[T]) -> T {
 impl Describe for Attention {
     const NAME: &'static str = "attention";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
-        Dispatch::groups(shader!("attention"), self.batch * self.heads * self.tq.div_ceil(16))
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        let heads = self.batch * self.heads;
+        match class {
+            AdapterClass::SoftwareSubgroup if self.head_width <= 32 => {
+                Dispatch::groups(shader!("attention_subgroup"), heads * self.tq.div_ceil(8))
+            }
+            _ => Dispatch::groups(shader!("attention"), heads * self.tq.div_ceil(16)),
+        }
     }
 
     fn params(&self) -> Vec<u32> {

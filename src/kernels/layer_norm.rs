@@ -46,8 +46,14 @@ pub(super) fn groups(rows: usize, width: usize) -> usize {
 impl Describe for LayerNorm {
     const NAME: &'static str = "layer_norm";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
-        Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width))
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        match class {
+            AdapterClass::Gpu => Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width)),
+            _ if !self.width.is_multiple_of(4) => {
+                Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width))
+            }
+            _ => Dispatch::linear(shader!("layer_norm_rows"), self.rows, 8),
+        }
     }
 
     fn params(&self) -> Vec<u32> {
