@@ -140,11 +140,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
 }
 
-// The factors of one key for four queries, from the bits of eight keys.
-fn kept(bits: vec4<u32>, key: u32) -> vec4<f32> {
-    return select(vec4(p.keep_scale), vec4(0.0), (bits & vec4(1u << key)) != vec4(0u));
-}
-
 // Stores a query's answer, where there is such a query.
 fn put(at: u32, i: u32, sum: vec4<f32>) {
     if i < p.tq { o[at + i * p.o_stride] = sum; }

@@ -1,13 +1,15 @@
 // uses: activation, product, operands
 // Matrix product by 64x64 tiles: a workgroup stages 16 columns of A and 16 rows of B in workgroup memory, and
-// each of its 256 invocations keeps 4x4 results in registers.
-const TILE = 64u;
+// each of its 256 invocations keeps 4x4 results in registers. Where such tiles were too few to fill a GPU, they are 32x32
+// with 64 invocations.
+override SIDE: u32 = 16u; // invocations of a side
+override TILE: u32 = 64u; // 4 * SIDE
 const DEPTH = 16u;
-const PITCH = 65u; // one more than the tile, so that neighbouring rows fall into different banks
+const PITCH = 65u; // one more than the larger tile, so that neighbouring rows fall into different banks
 var<workgroup> a_tile: array<f32, 1040>; // [DEPTH][PITCH], A transposed
 var<workgroup> b_tile: array<f32, 1040>; // [DEPTH][PITCH]
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(SIDE * SIDE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
     let tiles_m = (p.m + TILE - 1u) / TILE;
@@ -19,16 +21,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let j0 = tile % tiles_n * TILE;
     let a0 = p.a_offset + entry * p.a_batch;
     let b0 = p.b_offset + entry * p.b_batch;
-    let x = local % 16u;
-    let y = local / 16u;
+    let x = local % SIDE;
+    let y = local / SIDE;
     var s0 = vec4(0.0);
     var s1 = vec4(0.0);
     var s2 = vec4(0.0);
     var s3 = vec4(0.0);
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
-        // Four elements of each tile an invocation, neighbours reading neighbours in memory.
-        for (var part = 0u; part < 4u; part++) {
-            let at = part * 256u + local;
+        // A few elements of each tile an invocation, neighbours reading neighbours in memory.
+        for (var at = local; at < TILE * DEPTH; at += SIDE * SIDE) {
             var i = at / DEPTH;
             var k = at % DEPTH;
             if p.a_column != 1u { i = at % TILE; k = at / TILE; }
@@ -56,8 +57,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let i = i0 + y * 4u;
     let j = j0 + x * 4u;
-    finish(entry, i, j, s0.x); finish(entry, i, j + 1u, s0.y); finish(entry, i, j + 2u, s0.z); finish(entry, i, j + 3u, s0.w);
-    finish(entry, i + 1u, j, s1.x); finish(entry, i + 1u, j + 1u, s1.y); finish(entry, i + 1u, j + 2u, s1.z); finish(entry, i + 1u, j + 3u, s1.w);
-    finish(entry, i + 2u, j, s2.x); finish(entry, i + 2u, j + 1u, s2.y); finish(entry, i + 2u, j + 2u, s2.z); finish(entry, i + 2u, j + 3u, s2.w);
-    finish(entry, i + 3u, j, s3.x); finish(entry, i + 3u, j + 1u, s3.y); finish(entry, i + 3u, j + 2u, s3.z); finish(entry, i + 3u, j + 3u, s3.w);
+    // Each row from the front of the queue, so that the epilogue is compiled once and not four times.
+    for (var row = i; row < i + 4u; row++) {
+        finish(entry, row, j, s0.x); finish(entry, row, j + 1u, s0.y);
+        finish(entry, row, j + 2u, s0.z); finish(entry, row, j + 3u, s0.w);
+        s0 = s1; s1 = s2; s2 = s3;
+    }
 }

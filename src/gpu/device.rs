@@ -1,12 +1,14 @@
 //! An open GPU: buffers in, buffers out, pipelines kept, errors remembered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 
 use super::adapter::{AdapterSummary, Choice, choose};
+use super::pipeline_cache::PipelineCache;
 use crate::kernels::{AdapterClass, Dispatch, Dtype, UNIFORM_BYTES};
 use crate::{Error, Result};
 
@@ -38,6 +40,7 @@ pub struct Gpu {
     checks: Checks,
     class: AdapterClass,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    cache: PipelineCache,
     /// The first thing that went wrong outside a call: device loss or a validation error.
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -65,6 +68,7 @@ impl Gpu {
         // What the variants of one class need, and what profiles need.
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::TIMESTAMP_QUERY, timestamps);
+        features.insert(adapter.features() & wgpu::Features::PIPELINE_CACHE);
         features.set(wgpu::Features::SUBGROUP, summary.class() == AdapterClass::SoftwareSubgroup);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("flowgpu"),
@@ -91,7 +95,8 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| remember(error.to_string())));
         let class = summary.class();
         let pipelines = Mutex::default();
-        Ok(Arc::new(Self { device, queue, summary, timestamps, checks, class, pipelines, trouble }))
+        let cache = PipelineCache::open(&device, &adapter.get_info());
+        Ok(Arc::new(Self { device, queue, summary, timestamps, checks, class, pipelines, cache, trouble }))
     }
 
     /// Treats the adapter as another class; tests use it to try every variant of a kernel.
@@ -219,22 +224,24 @@ impl Gpu {
         waited.map(drop).map_err(|e| Error::failure(format!("{}: {e}", self.summary.name)))
     }
 
-    /// The pipeline of a dispatch, made once.
-    pub(super) fn pipeline(
-        &self,
-        dispatch: &Dispatch,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Arc<Pipeline>> {
-        let knobs: Vec<_> = dispatch.knobs.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-        let key = (dispatch.shader.name, knobs, inputs, outputs);
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&key) {
-            return Ok(Arc::clone(pipeline));
+    /// The pipeline of each dispatch, with its numbers of inputs and outputs. Those that are new are made side by side.
+    pub(super) fn pipelines(&self, wanted: &[(Dispatch, usize, usize)]) -> Result<Vec<Arc<Pipeline>>> {
+        let keys: Vec<PipelineKey> = wanted.iter().map(key).collect();
+        let known = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: BTreeMap<&PipelineKey, &(Dispatch, usize, usize)> = {
+            let known = known();
+            keys.iter().zip(wanted).filter(|(key, _)| !known.contains_key(key)).collect()
+        };
+        if !new.is_empty() {
+            let make = |(key, (dispatch, inputs, outputs)): (&PipelineKey, &(Dispatch, usize, usize))| {
+                Ok((key.clone(), Arc::new(self.compile(dispatch, *inputs, *outputs)?)))
+            };
+            let made = new.into_par_iter().map(|(key, wanted)| make((key, wanted))).collect::<Result<Vec<_>>>()?;
+            known().extend(made);
+            self.cache.save();
         }
-        let pipeline = Arc::new(self.compile(dispatch, inputs, outputs)?);
-        pipelines.insert(key, Arc::clone(&pipeline));
-        Ok(pipeline)
+        let known = known();
+        Ok(keys.iter().map(|key| Arc::clone(&known[key])).collect())
     }
 
     fn compile(&self, dispatch: &Dispatch, inputs: usize, outputs: usize) -> Result<Pipeline> {
@@ -272,7 +279,7 @@ impl Gpu {
                 constants: &dispatch.knobs,
                 zero_initialize_workgroup_memory: self.checks == Checks::On,
             },
-            cache: None,
+            cache: self.cache.raw(),
         });
         match pollster::block_on(scope.pop()) {
             None => Ok(Pipeline { raw, bindings }),
@@ -298,6 +305,11 @@ impl Gpu {
             },
         }
     }
+}
+
+fn key((dispatch, inputs, outputs): &(Dispatch, usize, usize)) -> PipelineKey {
+    let knobs = dispatch.knobs.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+    (dispatch.shader.name, knobs, *inputs, *outputs)
 }
 
 /// Bytes of a buffer: whole words, and at least one.

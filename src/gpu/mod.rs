@@ -2,6 +2,7 @@
 
 mod adapter;
 mod device;
+mod pipeline_cache;
 mod program;
 
 pub use adapter::{AdapterSummary, Choice, list};

@@ -75,17 +75,23 @@ impl Program {
                 size: wgpu::BufferSize::new(size as u64),
             })
         };
+        let wanted: Vec<_> = plan
+            .steps
+            .iter()
+            .map(|step| (step.kernel.dispatch(gpu.class()), step.inputs.len(), step.outputs.len()))
+            .collect();
+        let pipelines = gpu.pipelines(&wanted)?;
         let mut steps = Vec::with_capacity(plan.steps.len());
         let mut cuts = Vec::new();
         let mut flops = 0;
-        for (at, step) in plan.steps.iter().enumerate() {
+        for (at, (step, ((dispatch, ..), pipeline))) in
+            plan.steps.iter().zip(wanted.iter().zip(pipelines)).enumerate()
+        {
             flops += step.kernel.flops();
             if flops > FLOPS_PER_SUBMISSION && at > 0 {
                 cuts.push(at);
                 flops = step.kernel.flops();
             }
-            let dispatch = step.kernel.dispatch(gpu.class());
-            let pipeline = gpu.pipeline(&dispatch, step.inputs.len(), step.outputs.len())?;
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

@@ -112,6 +112,11 @@ impl Attention {
         head_width > 0 && head_width <= 128 && head_width.is_multiple_of(4)
     }
 
+    /// Whether a subgroup of eight has an invocation for every vec4 of a head's channels, on adapters that run best by them.
+    pub(super) fn fits_subgroup(&self, class: AdapterClass) -> bool {
+        class == AdapterClass::SoftwareSubgroup && self.head_width <= 32
+    }
+
     /// s.
     pub fn scale(&self) -> f64 {
         1.0 / (self.head_width as f64).sqrt()
@@ -161,11 +166,9 @@ impl Describe for Attention {
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
         let heads = self.batch * self.heads;
-        match class {
-            AdapterClass::SoftwareSubgroup if self.head_width <= 32 => {
-                Dispatch::groups(shader!("attention_subgroup"), heads * self.tq.div_ceil(8))
-            }
-            _ => Dispatch::groups(shader!("attention"), heads * self.tq.div_ceil(16)),
+        match self.fits_subgroup(class) {
+            true => Dispatch::groups(shader!("attention_subgroup"), heads * self.tq.div_ceil(8)),
+            false => Dispatch::groups(shader!("attention"), heads * self.tq.div_ceil(16)),
         }
     }
 

@@ -120,9 +120,15 @@ fn add<T: Float>(sums: &mut [T], factor: T, row: &[T]) {
 impl Describe for AttentionBackwardQuery {
     const NAME: &'static str = "attention_backward_query";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
         let Attention { batch, heads, tq, .. } = self.attention;
-        Dispatch::groups(shader!("attention_backward_query"), batch * heads * tq.div_ceil(16))
+        match self.attention.fits_subgroup(class) {
+            true => {
+                let tiles = batch * heads * tq.div_ceil(8);
+                Dispatch::groups(shader!("attention_backward_query_subgroup"), tiles)
+            }
+            false => Dispatch::groups(shader!("attention_backward_query"), batch * heads * tq.div_ceil(16)),
+        }
     }
 
     fn params(&self) -> Vec<u32> {
@@ -152,9 +158,15 @@ impl Describe for AttentionBackwardQuery {
 impl Describe for AttentionBackwardKeyValue {
     const NAME: &'static str = "attention_backward_key_value";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
         let Attention { batch, heads, tk, .. } = self.attention;
-        Dispatch::groups(shader!("attention_backward_key_value"), batch * heads * tk.div_ceil(16))
+        match self.attention.fits_subgroup(class) {
+            true => {
+                let tiles = batch * heads * tk.div_ceil(8);
+                Dispatch::groups(shader!("attention_backward_key_value_subgroup"), tiles)
+            }
+            false => Dispatch::groups(shader!("attention_backward_key_value"), batch * heads * tk.div_ceil(16)),
+        }
     }
 
     fn params(&self) -> Vec<u32> {

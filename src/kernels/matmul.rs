@@ -9,7 +9,8 @@
 //!
 //! B may be stored as f16, two to a word: what is read is widened, which is exact, and halves the memory of weights.
 //!
-//! Five shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation),
+//! Six shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation; 32x32 where such tiles are
+//! few), `matmul_large` (128x128 tiles, 8x8 results an invocation, where even these fill a GPU),
 //! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters), `matmul_subgroup` (32x64
 //! results a subgroup of eight, for lavapipe), `matmul_uniform` (the same adapter, where B is a small weight) and
 //! `matmul_rows` (few rows: the sum over k is shared by the invocations of a workgroup).
@@ -71,6 +72,11 @@ impl Matrix {
     }
 }
 
+/// Workgroups that give every core of a large GPU one.
+const FILLED: usize = 128;
+/// Workgroups so few that smaller ones are faster.
+const FEW: usize = 32;
+
 /// The product. Inputs: A, B, bias (or nothing), R (or nothing). Outputs: C.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matmul {
@@ -119,12 +125,14 @@ impl Matmul {
         }
     }
 
-    /// Whether B, stored column by column, is small enough for a uniform buffer, and both operands are whole vec4s.
+    /// Whether B is small enough for a uniform buffer, and both operands are whole vec4s.
     fn fits_uniform(&self) -> bool {
         let whole = |matrix: &Matrix| matrix.offset.is_multiple_of(4) && matrix.stride.is_multiple_of(4);
-        let reach = self.b.offset + self.b.stride * self.n;
-        let plain = self.batch == 1 && !self.half_b && self.b.transposed && !self.a.transposed;
-        plain && self.k.is_multiple_of(4) && whole(&self.a) && whole(&self.b) && reach * 4 <= UNIFORM_BYTES
+        let stored = if self.b.transposed { self.n } else { self.k };
+        let reach = self.b.offset + self.b.stride * stored;
+        let plain = self.batch == 1 && !self.half_b && !self.a.transposed;
+        let by_vec4 = self.k.is_multiple_of(4) && (self.b.transposed || self.n.is_multiple_of(4));
+        plain && by_vec4 && whole(&self.a) && whole(&self.b) && reach * 4 <= UNIFORM_BYTES
     }
 
     /// What the epilogue makes of one sum.
@@ -144,13 +152,20 @@ impl Describe for Matmul {
             _ if self.m <= 4 && self.k >= 32 && !few_are_uniform => {
                 Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)
             }
-            AdapterClass::Gpu => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
+            AdapterClass::Gpu if tiles(128, 128) >= FILLED => {
+                Dispatch::groups(shader!("matmul_large"), tiles(128, 128))
+            }
+            AdapterClass::Gpu if tiles(64, 64) >= FEW => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
+            AdapterClass::Gpu => {
+                Dispatch::groups(shader!("matmul"), tiles(32, 32)).with("SIDE", 8.0).with("TILE", 32.0)
+            }
             AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
             AdapterClass::SoftwareSubgroup if self.fits_uniform() => {
                 let rows = if self.m > 8 { 16 } else { 8 };
                 Dispatch::groups(shader!("matmul_uniform"), tiles(rows, 32))
                     .with_uniform_input(1)
                     .with("ROWS", rows as f64)
+                    .with("BY_ROWS", if self.b.transposed { 0.0 } else { 1.0 })
             }
             AdapterClass::SoftwareSubgroup => {
                 let plain = self.activation == Activation::None && self.residual_rows.is_none();
@@ -246,6 +261,12 @@ impl Matmul {
             c: Matrix::rows(n + 3).at(2).every(m * (n + 3)),
             ..Matmul::new(m, k, n)
         };
+        // Tiles of 128x128 that fill a GPU, the last ones partly.
+        let (m, n) = (1301, 1430);
+        for (k, a, b) in [(3, Matrix::rows(3), Matrix::rows(n)), (9, Matrix::transposed(m), Matrix::transposed(9))] {
+            let kernel = Matmul { a, b, bias: Some(2), ..Matmul::new(m, k, n) };
+            add("large", kernel, m * k, k * n, m * n);
+        }
         // Past the edge of a tile of any variant, by little and by much.
         for (m, n) in [(5, 31), (31, 65), (33, 68), (64, 128), (68, 100)] {
             let alike = Matmul { bias: Some(3), ..Matmul::new(m, 12, n) };
