@@ -8,7 +8,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::panels::{PANEL, panel_width};
-use super::product::View;
+use super::product::{View, prefetch};
+use super::scratch::LINE;
 use super::simd::{activate, arch};
 use super::threads::worth_sharing;
 use crate::kernels::activation::Activation;
@@ -142,7 +143,7 @@ impl WithSimd for Part<'_, '_> {
                 };
                 let mut row = 0;
                 for tile in 0..tiles {
-                    let at = Tile { row, column, terms: (terms.start, terms.end) };
+                    let at = Tile { row, column, terms: (terms.start, terms.end), line: tile };
                     // As even as can be: eight rows as four and four are faster than as six and two.
                     let count = (rows - row).div_ceil(tiles - tile);
                     match vectors {
@@ -168,6 +169,8 @@ struct Tile {
     row: usize,
     column: usize,
     terms: (usize, usize),
+    /// Its place among the tiles of these columns.
+    line: usize,
 }
 
 impl Part<'_, '_> {
@@ -188,7 +191,7 @@ impl Part<'_, '_> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, at: Tile) {
-        let Tile { row, column, terms: (from, to) } = at;
+        let Tile { row, column, terms: (from, to), line } = at;
         let Product { k: depth, n, a, panels, finish } = self.product;
         let (lanes, count) = (S::F32_LANES, to - from);
         let (panel, inside) = (column / PANEL * PANEL, column % PANEL / lanes);
@@ -207,8 +210,14 @@ impl Part<'_, '_> {
                 }
             }
         }
+        // What is read next, if it is far away, comes nearer meanwhile: a cache line of each of its rows by each of the
+        // first tiles.
+        let next = &panels[(panel * depth + to * width).min(panels.len())..];
         for (k, b) in (0..count).zip(b.chunks_exact(width / lanes)) {
             let Some(b) = b[inside..].first_chunk::<V>() else { return };
+            if line < PANEL / LINE {
+                prefetch(next, k * PANEL + line * LINE);
+            }
             for r in 0..R {
                 let x = simd.splat_f32s(a[r][k]);
                 for v in 0..V {

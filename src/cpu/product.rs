@@ -79,6 +79,20 @@ pub fn gemm(
     }
 }
 
+/// Asks for an element that will be read soon, if there is such an element, and does not wait for it.
+#[allow(unsafe_code)]
+#[inline(always)]
+pub fn prefetch(data: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = data.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing, and the address is that of an element.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(element).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, at);
+}
+
 /// Who computes a product; the bits are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -93,7 +107,7 @@ const LARGE: usize = 128 * 1024;
 
 /// Rows of a product for which panels of a large operand are worth their memory: with more of them packing is a small
 /// part of the work.
-const PANEL_ROWS: usize = 128;
+const PANEL_ROWS: usize = 256;
 
 /// Where the right operand lies, and in which input, if a product is faster with panels of it, as long as these are packed
 /// once for many launches.
