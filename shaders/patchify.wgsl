@@ -1,5 +1,7 @@
 // Pictures cut into patches of side x side pixels, one a row, columns as Conv2d orders its weight.
+// An invocation makes a run of neighbouring pixels, which lie in one word where they are bytes.
 // Twin: src/kernels/patchify.rs.
+override RUN: u32 = 1u; // 1, or 4 where a patch and a picture are whole runs wide
 struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, bytes: u32, normalize: u32, first: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> images: array<u32>;      // [batch, channels, height, width]: bytes or f32
@@ -9,7 +11,7 @@ struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, byt
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-    let i = (group.y * groups.x + group.x) * 256u + local;
+    let i = ((group.y * groups.x + group.x) * 256u + local) * RUN;
     if i >= p.len { return; }
     let down = p.height / p.side;
     let across = p.width / p.side;
@@ -22,12 +24,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let y = place / across * p.side + column / p.side % p.side;
     let x = place % across * p.side + column % p.side;
     let at = ((entry * p.channels + channel) * p.height + y) * p.width + x;
-    var value = 0.0;
+    var scale = 1.0;
+    var shift = 0.0;
+    if p.normalize != 0u { scale = affine[channel]; shift = affine[p.channels + channel]; }
     if p.bytes != 0u {
-        value = f32((images[at / 4u] >> (at % 4u * 8u)) & 255u) / 255.0;
+        let word = images[at / 4u] >> (at % 4u * 8u);
+        for (var n = 0u; n < RUN; n++) {
+            rows[p.first + i + n] = f32((word >> (n * 8u)) & 255u) / 255.0 * scale + shift;
+        }
     } else {
-        value = bitcast<f32>(images[at]);
+        for (var n = 0u; n < RUN; n++) { rows[p.first + i + n] = bitcast<f32>(images[at + n]) * scale + shift; }
     }
-    if p.normalize != 0u { value = value * affine[channel] + affine[p.channels + channel]; }
-    rows[p.first + i] = value;
 }

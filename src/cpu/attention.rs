@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::panel_product::{Finish, multiply};
 use super::panels::{Layout, Operands, pack, panels_len};
 use super::product::{Threads, View, gemm};
-use super::scratch::{LINE, scratch};
+use super::scratch::{LINE, Line, lines, scratch};
 use super::simd::{arch, exp, ln, max, sum, sum2, vectorised};
 use super::threads::worth_sharing;
 use crate::kernels::attention::{Attention, Tokens};
@@ -185,13 +185,24 @@ struct Matrices {
     /// Gradient of the scores before scaling, times the scale.
     d_s: Vec<f32>,
     factors: Vec<f32>,
+    /// Whatever is the right operand at the moment.
+    panels: Vec<Line>,
 }
 
 impl Matrices {
     fn new(attention: &Attention) -> Self {
-        let size = attention.tq * attention.tk;
+        let &Attention { tq, tk, head_width: width, .. } = attention;
+        let size = tq * tk;
         let factors = vec![1.0; if attention.dropout.is_some() { size } else { 0 }];
-        Self { p: vec![0.0; size], d_s: vec![0.0; size], factors }
+        let panels = lines(panels_len(width, tk).max(panels_len(tk, width)));
+        Self { p: vec![0.0; size], d_s: vec![0.0; size], factors, panels }
+    }
+
+    /// The operand [k, n], in panels.
+    fn packed<'a>(panels: &'a mut [Line], operand: View<'_>, [k, n]: [usize; 2]) -> &'a [f32] {
+        let panels: &mut [f32] = bytemuck::cast_slice_mut(panels);
+        pack(operand, [k, n], panels);
+        panels
     }
 
     /// Fills them for one head from the kernel's inputs q, k, v, control, o, d_o, lse.
@@ -201,10 +212,13 @@ impl Matrices {
         let scale = attention.scale() as f32;
         let number = at.entry * heads + at.head;
         let keys = transposed(at.view(k, attention.k, tk));
-        gemm(Threads::One, [tq, width, tk], at.view(q, attention.q, tq), keys, &mut self.p, tk, scale, false);
+        let keys = Self::packed(&mut self.panels, keys, [width, tk]);
+        let queries = at.view(q, attention.q, tq);
+        multiply([tq, width, tk], queries, keys, &mut self.p, tk, Finish::scaled(scale));
         let values = transposed(at.view(v, attention.v, tk));
+        let values = Self::packed(&mut self.panels, values, [width, tk]);
         let gradient = at.view(gradient, d_o, tq);
-        gemm(Threads::One, [tq, width, tk], gradient, values, &mut self.d_s, tk, 1.0, false);
+        multiply([tq, width, tk], gradient, values, &mut self.d_s, tk, Finish::scaled(1.0));
         let dropped = mask(attention, inputs[3], number, &mut self.factors);
         let o = at.view(o, attention.o, tq);
         let gradient = |i: usize| &gradient.data[i * gradient.row..][..width];
@@ -268,16 +282,9 @@ pub fn backward_query(kernel: &AttentionBackwardQuery, io: &mut Io<'_, '_, f32>)
             let at = Head { entry, head, width };
             matrices.fill(attention, kernel.d_o, inputs, at);
             let keys = at.view(inputs[1].floats(), attention.k, tk);
-            gemm(
-                Threads::One,
-                [tq, tk, width],
-                packed(&matrices.d_s, tk),
-                keys,
-                &mut d_q[head * width..],
-                stride,
-                1.0,
-                false,
-            );
+            let keys = Matrices::packed(&mut matrices.panels, keys, [tk, width]);
+            let d_s = packed(&matrices.d_s, tk);
+            multiply([tq, tk, width], d_s, keys, &mut d_q[head * width..], stride, Finish::scaled(1.0));
         }
     };
     let d_q = &mut io.outputs[0][kernel.d_q.offset..];

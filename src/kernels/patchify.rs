@@ -60,7 +60,9 @@ impl Describe for Patchify {
     const NAME: &'static str = "patchify";
 
     fn dispatch(&self, _: AdapterClass) -> Dispatch {
-        Dispatch::linear(shader!("patchify"), self.len(), 256)
+        // Runs begin where a word of bytes does.
+        let run = if self.patch.is_multiple_of(4) && self.width.is_multiple_of(4) { 4 } else { 1 };
+        Dispatch::linear(shader!("patchify"), self.len() / run, 256).with("RUN", run as f64)
     }
 
     fn params(&self) -> Vec<u32> {
