@@ -130,9 +130,8 @@ impl Rows<'_> {
         let (panel, inside) = (column / PANEL, column % PANEL);
         let b = &self.panels[(panel * self.k + from) * PANEL..][..(to - from) * PANEL];
         let (b, _) = S::as_simd_f32s(b);
-        let a: [&[f32]; R] = std::array::from_fn(|r| {
-            &self.a.data[(self.first + row + r) * self.a.row + from..][..to - from]
-        });
+        let a: [&[f32]; R] =
+            std::array::from_fn(|r| &self.a.data[(self.first + row + r) * self.a.row + from..][..to - from]);
         let left = column..(column + lanes).min(self.n);
         let right = left.end..(column + 2 * lanes).min(self.n);
         let mut sums = [[simd.splat_f32s(0.0); 2]; R];
@@ -179,7 +178,11 @@ impl Finish<'_> {
         if self.activation == Activation::Relu {
             sum = simd.max_f32s(sum, simd.splat_f32s(0.0));
         }
-        if self.is_smooth() || self.alpha == 1.0 { sum } else { simd.mul_f32s(sum, simd.splat_f32s(self.alpha)) }
+        if self.is_smooth() || self.alpha == 1.0 {
+            sum
+        } else {
+            simd.mul_f32s(sum, simd.splat_f32s(self.alpha))
+        }
     }
 
     /// What the activation leaves for later: itself where it is no rectifier, and the residual.

@@ -108,6 +108,11 @@ impl Gpu {
         self.class
     }
 
+    /// Whether it can say how long a launch took.
+    pub fn has_clock(&self) -> bool {
+        self.timestamps
+    }
+
     /// An error if the device was lost or a call was invalid since the device was opened.
     ///
     /// # Errors

@@ -88,14 +88,52 @@ pub fn curves(title: &str, x_label: &str, y_label: &str, scale: Scale, series: &
     })
 }
 
-fn draw_curves<'a, Y>(
-    chart: &mut ChartContext<'a, Backend<'a>, Cartesian2d<Numbers, Y>>,
+/// Curves over a common axis, both axes of equal ratios, 900 x 540 pixels: power laws are straight lines. Points are
+/// circles, so that one sees what was measured.
+///
+/// # Errors
+/// If no series has a point that can be shown.
+pub fn log_curves(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> Result<Image> {
+    let range = 1.0 / LARGEST..=LARGEST;
+    let fits = |(x, y): &(f64, f64)| range.contains(x) && range.contains(y);
+    let kept: Vec<(&str, Vec<(f64, f64)>)> = series
+        .iter()
+        .map(|s| (s.name.as_str(), s.points.iter().copied().filter(fits).collect()))
+        .filter(|(_, points): &(_, Vec<_>)| !points.is_empty())
+        .collect();
+    let points = || kept.iter().flat_map(|(_, points)| points);
+    let (Some(xs), Some(ys)) = (extent(points().map(|p| p.0)), extent(points().map(|p| p.1))) else {
+        return Err(refusal(title, "no point can be shown"));
+    };
+    let [xs, ys] = [xs, ys].map(|range| {
+        // A logarithmic axis needs a ratio of ten to find its ticks.
+        let exponents = padded(range.start.log10()..range.end.log10());
+        let short = (1.0 - (exponents.end - exponents.start)).max(0.0) / 2.0;
+        10_f64.powf(exponents.start - short)..10_f64.powf(exponents.end + short)
+    });
+    canvas(900, 540, |root| {
+        let mut builder = ChartBuilder::on(root);
+        builder.caption(title, text(22)).margin(16).margin_right(28);
+        builder.x_label_area_size(48).y_label_area_size(76);
+        let mut chart = builder.build_cartesian_2d(xs.log_scale(), ys.log_scale())?;
+        draw_curves(&mut chart, x_label, y_label, &short, &kept)?;
+        for (index, (_, points)) in kept.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+        }
+        Ok(())
+    })
+}
+
+fn draw_curves<'a, X, Y>(
+    chart: &mut ChartContext<'a, Backend<'a>, Cartesian2d<X, Y>>,
     x_label: &str,
     y_label: &str,
     format: &dyn Fn(&f64) -> String,
     series: &[(&str, Vec<(f64, f64)>)],
 ) -> Drawn
 where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let mut mesh = chart.configure_mesh();
@@ -127,7 +165,6 @@ where
 }
 
 pub(super) type Backend<'a> = BitMapBackend<'a>;
-type Numbers = plotters::coord::types::RangedCoordf64;
 pub(super) type Raised<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub(super) type Drawn = Raised<()>;
 
@@ -222,6 +259,21 @@ mod tests {
             assert!(coloured(&image, COLOURS[0]) > 300 && coloured(&image, COLOURS[1]) > 300);
             assert_eq!(image.pixels[..3], [PAPER.0, PAPER.1, PAPER.2]);
         }
+    }
+
+    #[test]
+    fn power_laws_are_drawn_on_two_logarithmic_axes() {
+        let law = |name: &str, power: f64| Series {
+            name: name.to_owned(),
+            points: [1.0, 2.0, 4.0, 8.0_f64].map(|x| (x, 0.2 * x.powf(power))).to_vec(),
+        };
+        let image =
+            log_curves("growth", "size", "ms", &[law("linear", 1.0), law("square", 2.0)]).expect("draws");
+        show("growth.png", &image);
+        assert!(coloured(&image, COLOURS[0]) > 300 && coloured(&image, COLOURS[1]) > 300);
+        assert!(log_curves("one", "size", "ms", &[law("flat", 0.0)]).is_ok());
+        let nothing = Series { name: "none".to_owned(), points: vec![(0.0, 1.0), (1.0, f64::NAN)] };
+        assert!(log_curves("none", "size", "ms", &[nothing]).is_err());
     }
 
     #[test]
