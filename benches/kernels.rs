@@ -85,18 +85,19 @@ fn table(launches: &[Launch], device: &Device) -> Result<()> {
         "\n{device}: {most:.1} GFLOP/s of multiply-adds on registers, {copied:.1} GB/s copied in memory\n"
     );
     println!(
-        "{:<30} {:<36} {:>10} {:>9} {:>7} {:>8} {:>7}",
-        "kernel", "shape", "median ms", "GFLOP/s", "share", "GB/s", "share"
+        "{:<30} {:<36} {:>10} {:>9} {:>9} {:>7} {:>8} {:>7}",
+        "kernel", "shape", "median ms", "least", "GFLOP/s", "share", "GB/s", "share"
     );
     for launch in launches {
         let ready = Ready::new(&launch.case(), device)?;
         ready.time()?;
         let once = || Ok(ready.time()?.as_secs_f64() * 1e3);
-        let ms = Times::measure(Until::Runs(RUNS), once)?.at(0.5);
+        let times = Times::measure(Until::Runs(RUNS), once)?;
+        let [ms, least] = [0.5, 0.0].map(|share| times.at(share));
         let work = launch.work();
         let [gflops, gigabytes] = [work.flops, work.bytes].map(|amount| amount as f64 / ms / 1e6);
         println!(
-            "{:<30} {:<36} {ms:>10.4} {gflops:>9.1} {:>5.1} % {gigabytes:>8.1} {:>5.1} %",
+            "{:<30} {:<36} {ms:>10.4} {least:>9.4} {gflops:>9.1} {:>5.1} % {gigabytes:>8.1} {:>5.1} %",
             launch.kernel(),
             launch.shape,
             100.0 * gflops / most,

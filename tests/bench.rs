@@ -100,6 +100,7 @@ fn a_training_step_is_timed_as_well() {
     let per_second = 16.0 * 1e3 / number(&json["latency_ms"]["p50"]);
     assert!((number(&json["samples_per_second"]) / per_second - 1.0).abs() < 1e-9);
     assert!(list(&json["kernels"]).iter().any(|kernel| kernel["kernel"] == "adam"), "{json}");
+    assert!(number(&json["bytes"]["sets"]) > 0.0 && number(&json["bytes"]["program"]) > 0.0);
     assert!(json["control_rate_hz"].is_null() && json["solver"].is_null());
 }
 
@@ -143,7 +144,9 @@ fn the_memory_plan_is_what_programs_take() {
     is_planned(&json);
 
     let said = good(here.path(), "bench --memory --train --device cpu --batch-size 4");
-    for part in ["slot  holds", "MiB for programs, as they share them", "MiB for moment 2", "MiB in all"] {
+    for part in
+        ["slot  holds", "MiB for programs, whose values share buffers", "MiB for moment 2", "MiB in all"]
+    {
         assert!(said.contains(part), "{part} in {said}");
     }
 }

@@ -9,10 +9,12 @@ use super::simd;
 
 /// Chains of a thread: enough for two units that take four cycles each, few enough for sixteen registers.
 const CHAINS: usize = 12;
-/// Multiply-adds of a chain, one measurement: some milliseconds.
-const ROUNDS: usize = 2_000_000;
+/// Multiply-adds of a chain, one measurement: about a millisecond, so that on a busy machine some are not interrupted.
+const ROUNDS: usize = 400_000;
 /// Measurements; the best one counts.
-const TIMES: usize = 7;
+const TIMES: usize = 100;
+/// Copies; the best one counts.
+const COPIES: usize = 12;
 /// Bytes that are copied: far more than any cache holds.
 const COPIED: usize = 256 << 20;
 /// Bytes that a thread copies at a time.
@@ -27,7 +29,7 @@ pub fn multiply_add_rate() -> f64 {
         let lanes = rayon::broadcast(|_| simd::arch().dispatch(Chains))[0];
         (2 * CHAINS * ROUNDS * lanes * threads) as f64 / start.elapsed().as_secs_f64() / 1e9
     };
-    best(once)
+    best(TIMES, once)
 }
 
 /// Copying in memory by all threads, GB/s: what is read and what is written both count.
@@ -40,11 +42,11 @@ pub fn copy_rate() -> f64 {
         black_box(&to);
         (2 * COPIED) as f64 / start.elapsed().as_secs_f64() / 1e9
     };
-    best(once)
+    best(COPIES, once)
 }
 
-fn best(once: impl FnMut() -> f64) -> f64 {
-    std::iter::repeat_with(once).take(TIMES).fold(0.0, f64::max)
+fn best(times: usize, once: impl FnMut() -> f64) -> f64 {
+    std::iter::repeat_with(once).take(times).fold(0.0, f64::max)
 }
 
 /// Runs [`CHAINS`] chains of [`ROUNDS`] multiply-adds, and says how many lanes a vector has.

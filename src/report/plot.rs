@@ -76,13 +76,14 @@ pub fn curves(title: &str, x_label: &str, y_label: &str, scale: Scale, series: &
         let mut builder = ChartBuilder::on(root);
         builder.caption(title, text(22)).margin(16).margin_right(28);
         builder.x_label_area_size(48).y_label_area_size(76);
+        let corner = SeriesLabelPosition::UpperRight;
         match scale {
             Scale::Linear => {
-                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept)
+                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept, corner)
             }
             Scale::Log => {
                 let ys = ys.log_scale();
-                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept)
+                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept, corner)
             }
         }
     })
@@ -105,18 +106,18 @@ pub fn log_curves(title: &str, x_label: &str, y_label: &str, series: &[Series]) 
     let (Some(xs), Some(ys)) = (extent(points().map(|p| p.0)), extent(points().map(|p| p.1))) else {
         return Err(refusal(title, "no point can be shown"));
     };
+    // From one power of ten to another: between them an axis may find no tick.
     let [xs, ys] = [xs, ys].map(|range| {
-        // A logarithmic axis needs a ratio of ten to find its ticks.
-        let exponents = padded(range.start.log10()..range.end.log10());
-        let short = (1.0 - (exponents.end - exponents.start)).max(0.0) / 2.0;
-        10_f64.powf(exponents.start - short)..10_f64.powf(exponents.end + short)
+        let (start, end) = (range.start.log10().floor(), range.end.log10().ceil());
+        10_f64.powf(start)..10_f64.powf(end.max(start + 1.0))
     });
     canvas(900, 540, |root| {
         let mut builder = ChartBuilder::on(root);
         builder.caption(title, text(22)).margin(16).margin_right(28);
         builder.x_label_area_size(48).y_label_area_size(76);
         let mut chart = builder.build_cartesian_2d(xs.log_scale(), ys.log_scale())?;
-        draw_curves(&mut chart, x_label, y_label, &short, &kept)?;
+        let corner = SeriesLabelPosition::UpperLeft;
+        draw_curves(&mut chart, x_label, y_label, &short, &kept, corner)?;
         for (index, (_, points)) in kept.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
@@ -131,6 +132,7 @@ fn draw_curves<'a, X, Y>(
     y_label: &str,
     format: &dyn Fn(&f64) -> String,
     series: &[(&str, Vec<(f64, f64)>)],
+    corner: SeriesLabelPosition,
 ) -> Drawn
 where
     X: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -154,7 +156,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(corner)
         .margin(12)
         .legend_area_size(30)
         .background_style(PAPER.mix(0.9))

@@ -64,8 +64,8 @@ pub fn print(network: &Network, setting: &Setting, json: Option<&mut Value>) -> 
     for part in &needs.programs {
         part.print();
     }
-    println!("{:10.3} MiB for a buffer a value", mib(needs.unshared_bytes()));
-    println!("{:10.3} MiB for programs, as they share them", mib(needs.programs_bytes()));
+    println!("{:10.3} MiB with a buffer for every value", mib(needs.unshared_bytes()));
+    println!("{:10.3} MiB for programs, whose values share buffers", mib(needs.programs_bytes()));
     for (name, bytes) in &needs.sets {
         println!("{:10.3} MiB for {}", mib(*bytes), name.replace('_', " "));
     }
@@ -146,8 +146,9 @@ impl Part {
         let copies = if self.copies > 1 { format!("{} programs, each ", self.copies) } else { String::new() };
         let values: usize = self.buffers.iter().map(|buffer| buffer.values).sum();
         println!(
-            "\n{copies}{} samples: {} launches, {values} values in {} buffers",
+            "\n{copies}{} {}: {} launches, {values} values in {} buffers",
             self.batch,
+            if self.batch == 1 { "sample" } else { "samples" },
             self.launches,
             self.buffers.len()
         );

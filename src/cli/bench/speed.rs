@@ -16,6 +16,8 @@ use crate::{Result, memory};
 const COUNTED: Until = Until::Time { at_least: Duration::from_secs(3), runs: 5 };
 /// Runs that warm up caches, clocks and threads take as long as this, once everything is compiled.
 const WARM_UP: Until = Until::Time { at_least: Duration::from_millis(200), runs: 1 };
+/// How far a median lies above the least time on a machine that has nothing else to do, generously.
+const BUSY: f64 = 1.5;
 /// Profiles; the quickest is shown.
 const PROFILES: usize = 5;
 
@@ -56,8 +58,8 @@ pub fn run(
             json["actions_per_second"] = json!(per_second * slots as f64);
             json["control_rate_hz"] = json!(control_rate);
         }
-        let sets = subject.set_bytes();
-        json["bytes"] = json!({"weights": sets, "program": program, "peak_resident": peak});
+        json["bytes"] = json!({"program": program, "peak_resident": peak});
+        json["bytes"][if setting.train { "sets" } else { "weights" }] = json!(subject.set_bytes());
         json["multiply_add_gflops"] = json!(ceiling);
         json["kernels"] = kernels.as_ref().map_or(Value::Null, |costs| rows_json(costs, ceiling));
         json["note"] = json!(kernels.err());
@@ -85,6 +87,11 @@ pub fn run(
     match kernels {
         Ok(costs) => print(&costs, ceiling),
         Err(why) => note(format!("note: no times by kernel: {why}")),
+    }
+    if times.at(0.5) > BUSY * times.at(0.0) {
+        note(format!(
+            "note: half of the runs took more than {BUSY} times the least: something else keeps this machine busy"
+        ));
     }
     let samples = program_batch(&setting.device, setting.batch);
     if !setting.train && samples < setting.batch {
