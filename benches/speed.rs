@@ -70,7 +70,11 @@ impl Server {
                 let batch = number(batch)?;
                 self.run(what, batch)?;
                 let seed = self.seed.as_ref().ok_or_else(|| Error::input("there is nothing to profile"))?;
-                table(if what == "train" { seed.step(batch)?.program() } else { seed.sampler(batch)?.program() })?;
+                table(if what == "train" {
+                    seed.step(batch)?.program()
+                } else {
+                    seed.sampler(batch)?.program()
+                })?;
                 Ok(json!({"what": "profile"}))
             }
             [what @ ("train" | "sample" | "chunk" | "train-full" | "product"), batch, repeat] => {
@@ -175,7 +179,8 @@ impl Subject {
         }
         let mut rng = Rng::new(1, Stream::SampleNoise, 0, 0);
         let images = (0..most * pixels(&config)).map(|_| rng.next_u32() as u8).collect();
-        let normal = (0..most * config.noise_len().max(config.state_dim())).map(|_| rng.normal() as f32).collect();
+        let normal =
+            (0..most * config.noise_len().max(config.state_dim())).map(|_| rng.normal() as f32).collect();
         let (training, samplers) = (HashMap::new(), HashMap::new());
         Ok(Self { config, bank, training, samplers, number: 0, images, normal })
     }
@@ -225,10 +230,8 @@ impl Subject {
     /// A chunk for each sample, on the host.
     fn sample(&mut self, batch: usize) -> Result<()> {
         if !self.samplers.contains_key(&batch) {
-            let shape = SamplerShape {
-                cameras: vec![Some(Dtype::U8)],
-                ..SamplerShape::of(&self.config, batch)
-            };
+            let shape =
+                SamplerShape { cameras: vec![Some(Dtype::U8)], ..SamplerShape::of(&self.config, batch) };
             let network = Network::new(&self.config).0;
             self.samplers.insert(batch, Sampler::new(&self.config, &network, &self.bank, shape)?);
         }

@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod graph;
 pub mod image;
 pub mod kernels;
+pub mod measure;
 pub mod memory;
 pub mod nn;
 pub mod policy;

@@ -1,4 +1,4 @@
-//! How much memory the host can still give.
+//! How much memory the host can still give, and how much this process has taken.
 
 use std::fs::read_to_string;
 
@@ -15,6 +15,11 @@ pub fn available() -> Option<u64> {
         Some((number("max")? + cached).saturating_sub(number("current")?))
     };
     machine.into_iter().chain(left()).min()
+}
+
+/// Bytes of memory that this process has held at once, at most; Linux says so, other systems say nothing here.
+pub fn peak() -> Option<u64> {
+    field(&read_to_string("/proc/self/status").ok()?, "VmHWM:").map(|kib| kib * 1024)
 }
 
 /// The first number behind a name at the beginning of a line.
@@ -40,5 +45,6 @@ mod tests {
         assert_eq!((in_words(3 << 29), in_words(12 << 20)), ("1.5 GiB".to_owned(), "12.0 MiB".to_owned()));
         // Where anything is said, it is a machine's memory.
         assert!(available().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(peak().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

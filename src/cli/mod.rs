@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod collect;
 mod common;
 mod compare;
@@ -51,6 +52,8 @@ enum Command {
     Compare(compare::Args),
     /// Write finished evaluations as one page for people
     Report(report::Args),
+    /// Measure what a policy costs on a device: time, memory, and how they grow
+    Bench(bench::Args),
     /// Compare what a device computes with golden files
     Verify(verify::Args),
     /// Run every kernel on a device against its reference
@@ -108,6 +111,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Devices(args) => devices::run(args),

@@ -1,6 +1,8 @@
 //! The CPU device: runs the twins, with fast bodies for the few blocks that matter.
 
 mod attention;
+#[doc(hidden)]
+pub mod ceilings;
 mod fast;
 mod panel_product;
 mod panels;

@@ -198,7 +198,11 @@ mod tests {
         assert!(Arc::ptr_eq(&panels, &kept.of(layout)), "one layout is packed once");
         let first = |panels: &Panels, data: &[f32], writes| panels.read(data, writes).as_ref()[..2].to_vec();
         assert_eq!(first(&panels, &[0.0, 1.0, 2.0, 3.0, 4.0], 7), [1.0, 2.0]);
-        assert_eq!(first(&panels, &[0.0, 9.0, 9.0, 9.0, 9.0], 7), [1.0, 2.0], "nobody said that it was written");
+        assert_eq!(
+            first(&panels, &[0.0, 9.0, 9.0, 9.0, 9.0], 7),
+            [1.0, 2.0],
+            "nobody said that it was written"
+        );
         assert_eq!(first(&panels, &[0.0, 5.0, 6.0, 7.0, 8.0], 8), [5.0, 6.0]);
     }
 }

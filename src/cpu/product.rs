@@ -190,7 +190,9 @@ fn halved(kernel: &Matmul, a: View<'_>, b: &[f16], c: &mut [f32], ends: &Ends<'_
         let wide = &mut wide[..columns * k];
         let widen = |(i, to): (usize, &mut [f32])| b[from + i * stride..][..part].convert_to_f32_slice(to);
         match threads {
-            Threads::All if may_share() => wide.par_chunks_mut(part).with_min_len(16).enumerate().for_each(widen),
+            Threads::All if may_share() => {
+                wide.par_chunks_mut(part).with_min_len(16).enumerate().for_each(widen)
+            }
             _ => wide.chunks_mut(part).enumerate().for_each(widen),
         }
         let (row, column) = if transposed { (1, k) } else { (columns, 1) };

@@ -113,6 +113,11 @@ impl Gpu {
         self.class
     }
 
+    /// Whether it can say how long a launch took.
+    pub fn has_clock(&self) -> bool {
+        self.timestamps
+    }
+
     /// An error if the device was lost or a call was invalid since the device was opened.
     ///
     /// # Errors
@@ -236,7 +241,8 @@ impl Gpu {
             let make = |(key, (dispatch, inputs, outputs)): (&PipelineKey, &(Dispatch, usize, usize))| {
                 Ok((key.clone(), Arc::new(self.compile(dispatch, *inputs, *outputs)?)))
             };
-            let made = new.into_par_iter().map(|(key, wanted)| make((key, wanted))).collect::<Result<Vec<_>>>()?;
+            let made =
+                new.into_par_iter().map(|(key, wanted)| make((key, wanted))).collect::<Result<Vec<_>>>()?;
             known().extend(made);
             self.cache.save();
         }

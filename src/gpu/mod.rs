@@ -1,6 +1,8 @@
 //! The only place that names wgpu: adapters, buffers, pipelines, submission, readback.
 
 mod adapter;
+#[doc(hidden)]
+pub mod ceilings;
 mod device;
 mod pipeline_cache;
 mod program;

@@ -45,7 +45,8 @@ impl PipelineCache {
     /// Writes what was made since, if anything was. That it cannot be kept is no trouble of the user's: the next process
     /// waits once more.
     pub fn save(&self) {
-        let Some((data, file)) = self.raw.as_ref().and_then(wgpu::PipelineCache::get_data).zip(self.file.as_ref())
+        let Some((data, file)) =
+            self.raw.as_ref().and_then(wgpu::PipelineCache::get_data).zip(self.file.as_ref())
         else {
             return;
         };
@@ -99,6 +100,10 @@ mod tests {
         assert_eq!(load(&file), None, "a flipped bit");
         std::fs::write(&file, &bytes[..CHECKSUM - 1]).expect("written");
         assert_eq!(load(&file), None, "cut short");
-        assert_eq!(std::fs::read_dir(folder.path().join("caches")).expect("there").count(), 1, "nothing beside it");
+        assert_eq!(
+            std::fs::read_dir(folder.path().join("caches")).expect("there").count(),
+            1,
+            "nothing beside it"
+        );
     }
 }

@@ -101,7 +101,8 @@ impl Program {
                 }),
             }];
             for (i, binding) in step.inputs.iter().chain(&step.outputs).enumerate() {
-                let resource = wgpu::BindingResource::Buffer(bind(binding, dispatch.uniform_input == Some(i))?);
+                let resource =
+                    wgpu::BindingResource::Buffer(bind(binding, dispatch.uniform_input == Some(i))?);
                 entries.push(wgpu::BindGroupEntry { binding: 1 + i as u32, resource });
             }
             let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::bank::{Bank, Sets};
 use super::{Device, Graph, Home};
-use crate::kernels::{Dtype, Place};
+use crate::kernels::{Dtype, Place, Work};
 use crate::{Error, Result, cpu, gpu};
 
 /// A graph compiled for one device.
@@ -15,6 +15,7 @@ pub(super) struct Compiled {
     names: HashMap<String, Named>,
     bytes: usize,
     barriers: usize,
+    work: Vec<Work>,
 }
 
 enum Body {
@@ -53,7 +54,9 @@ impl Compiled {
                 names.insert(name.clone(), named);
             }
         }
-        let compiled = Self { body, names, bytes: planned.plan.bytes(), barriers: planned.plan.barriers() };
+        let plan = &planned.plan;
+        let work = plan.work(|shard| graph.params().shards()[shard].dtype);
+        let compiled = Self { body, names, bytes: plan.bytes(), barriers: plan.barriers(), work };
         for (i, info) in graph.values.iter().enumerate() {
             if let (Home::Constant(values), Some(Place::Slot(slot))) = (&info.home, planned.places[i]) {
                 let named = Named { slot, offset: 0, dtype: Dtype::F32, len: values.len() };
@@ -71,6 +74,11 @@ impl Compiled {
     /// Launches that must wait for an earlier one, as a GPU's driver sees it.
     pub fn barriers(&self) -> usize {
         self.barriers
+    }
+
+    /// What each launch has to do.
+    pub fn work(&self) -> &[Work] {
+        &self.work
     }
 
     /// Writes floats.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::gpu::{Checks, Choice, Gpu};
 use crate::Result;
+use crate::gpu::{Checks, Choice, Gpu};
 
 /// What runs a program.
 #[derive(Clone)]

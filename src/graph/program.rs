@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::compiled::{Compiled, Named};
 use super::{Bank, Graph};
-use crate::kernels::Dtype;
+use crate::kernels::{Dtype, Work};
 use crate::{Error, Result, cpu};
 
 /// A compiled graph, or several, each for a part of a batch: what is written is dealt out to them, what is read is put
@@ -126,6 +126,11 @@ impl Program {
         Ok(sums)
     }
 
+    /// What each launch has to do, in the order of [`Self::profile`].
+    pub fn work(&self) -> Vec<Work> {
+        self.parts.iter().flat_map(Compiled::work).copied().collect()
+    }
+
     /// Reads a named value.
     ///
     /// # Errors
@@ -163,7 +168,9 @@ impl Program {
     ) -> Result<()> {
         let places = self.places(name)?;
         let len: usize = places.iter().map(|(_, named)| named.len).sum();
-        if let Some((_, named)) = places.first().filter(|(_, named)| named.dtype != dtype || len != values.len()) {
+        if let Some((_, named)) =
+            places.first().filter(|(_, named)| named.dtype != dtype || len != values.len())
+        {
             return Err(Error::input(format!(
                 "`{name}` takes {len} elements of {:?}, not {} of {dtype:?}",
                 named.dtype,

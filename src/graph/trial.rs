@@ -1,11 +1,11 @@
 //! A kernel's case on a device: what `flowgpu doctor` and the kernel tests run.
 
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Device;
 use crate::kernels::check::{Case, Data};
 use crate::kernels::{AdapterClass, Float};
-use crate::{Result, cpu, gpu};
+use crate::{Error, Result, cpu, gpu};
 
 /// The outputs of a case as this device computes them: by its shader on a GPU, by the CPU device's own bodies,
 /// or by the f64 twin on the oracle.
@@ -13,11 +13,12 @@ use crate::{Result, cpu, gpu};
 /// # Errors
 /// If the device lacks memory, refuses the shader, or is lost.
 pub fn run(case: &Case, device: &Device) -> Result<Vec<Vec<f64>>> {
-    match device {
-        Device::Cpu => on_cpu(case),
-        Device::Oracle => Ok(case.reference()),
-        Device::Gpu(gpu) => on_gpu(case, gpu),
+    if matches!(device, Device::Oracle) {
+        return Ok(case.reference());
     }
+    let ready = Ready::new(case, device)?;
+    ready.run()?;
+    ready.outputs()
 }
 
 /// The same adapter with the kernel variants of each other class it can run; none where the device has no variants.
@@ -59,47 +60,118 @@ pub fn variant(case: &Case, device: &Device) -> &'static str {
     }
 }
 
-fn on_gpu(case: &Case, gpu: &Arc<gpu::Gpu>) -> Result<Vec<Vec<f64>>> {
-    let program = gpu::Program::new(gpu, &case.plan(), &gpu::Bank::new())?;
-    let mut slot = 0;
-    let mut write = |bytes: &[u8]| {
-        gpu.write(program.slot(slot), 0, bytes);
-        slot += 1;
-    };
-    for data in &case.inputs {
-        match data {
-            Data::F(values) => write(bytemuck::cast_slice(values)),
-            Data::H(values) => write(bytemuck::cast_slice(values)),
-            Data::U8(bytes) => write(bytes),
-            Data::U32(words) => write(bytemuck::cast_slice(words)),
-            Data::Nothing => {}
-        }
-    }
-    case.outputs.iter().for_each(|values| write(bytemuck::cast_slice(values)));
-    let first_output = slot - case.outputs.len();
-    program.run_part(0..program.launches())?;
-    let read = |i: usize| gpu.read(program.slot(first_output + i), 0, case.outputs[i].len());
-    (0..case.outputs.len()).map(|i| Ok(read(i)?.into_iter().map(f64::from).collect())).collect()
+/// A case on a device, its inputs in place: to be run again and again.
+pub struct Ready {
+    body: Body,
+    /// Elements of each output.
+    outputs: Vec<usize>,
+    /// The first output's slot; the others follow.
+    first: usize,
 }
 
-fn on_cpu(case: &Case) -> Result<Vec<Vec<f64>>> {
-    let program = cpu::Program::<f32>::new(&case.plan(), &cpu::Bank::new())?;
-    let mut slot = 0;
-    for data in &case.inputs {
-        let data = match data {
-            Data::F(values) => cpu::Data::F(values.clone()),
-            Data::H(values) => cpu::Data::H(values.clone()),
-            Data::U8(bytes) => cpu::Data::U8(bytes.clone()),
-            Data::U32(words) => cpu::Data::U32(words.clone()),
-            Data::Nothing => continue,
+enum Body {
+    Cpu(cpu::Program<f32>),
+    Gpu(gpu::Program),
+}
+
+impl Ready {
+    /// Puts a case on the CPU device or on a GPU.
+    ///
+    /// # Errors
+    /// If the device lacks memory, refuses the shader, or is the oracle.
+    pub fn new(case: &Case, device: &Device) -> Result<Self> {
+        let body = match device {
+            Device::Cpu => Body::Cpu(cpu::Program::new(&case.plan(), &cpu::Bank::new())?),
+            Device::Gpu(gpu) => Body::Gpu(gpu::Program::new(gpu, &case.plan(), &gpu::Bank::new())?),
+            Device::Oracle => {
+                return Err(Error::input("the oracle is for checking: use --device cpu or gpu"));
+            }
         };
-        *program.slot(slot).write() = data;
-        slot += 1;
+        let there = case.inputs.iter().filter(|data| !matches!(data, Data::Nothing));
+        for (slot, data) in there.clone().enumerate() {
+            match &body {
+                Body::Cpu(program) => write_cpu(program, slot, data),
+                Body::Gpu(program) => write_gpu(program, slot, data),
+            }
+        }
+        let first = there.count();
+        for (i, values) in case.outputs.iter().enumerate() {
+            match &body {
+                Body::Cpu(program) => program.slot(first + i).write_floats(0, values),
+                Body::Gpu(program) => {
+                    program.gpu().write(program.slot(first + i), 0, bytemuck::cast_slice(values));
+                }
+            }
+        }
+        Ok(Self { body, outputs: case.outputs.iter().map(Vec::len).collect(), first })
     }
-    for (i, values) in case.outputs.iter().enumerate() {
-        program.slot(slot + i).write_floats(0, values);
+
+    /// Runs it once; on a GPU it is submitted, not awaited.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn run(&self) -> Result<()> {
+        match &self.body {
+            Body::Cpu(program) => program.run_part(0..program.launches()),
+            Body::Gpu(program) => program.run_part(0..program.launches())?,
+        }
+        Ok(())
     }
-    program.run_part(0..program.launches());
-    let read = |i: usize| program.slot(slot + i).floats(0, case.outputs[i].len());
-    Ok((0..case.outputs.len()).map(|i| read(i).into_iter().map(Float::f64).collect()).collect())
+
+    /// Runs it once and says how long it took: by the device's own clock where it has one, else from submitting to
+    /// its end.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn time(&self) -> Result<Duration> {
+        match &self.body {
+            Body::Gpu(program) if program.gpu().has_clock() => {
+                Ok(program.profile()?.into_iter().map(|(_, time)| time).sum())
+            }
+            body => {
+                let start = Instant::now();
+                self.run()?;
+                if let Body::Gpu(program) = body {
+                    program.gpu().wait()?;
+                }
+                Ok(start.elapsed())
+            }
+        }
+    }
+
+    /// What its outputs hold.
+    ///
+    /// # Errors
+    /// If the device was lost.
+    pub fn outputs(&self) -> Result<Vec<Vec<f64>>> {
+        let read = |(i, &len): (usize, &usize)| {
+            let values = match &self.body {
+                Body::Cpu(program) => program.slot(self.first + i).floats(0, len),
+                Body::Gpu(program) => program.gpu().read(program.slot(self.first + i), 0, len)?,
+            };
+            Ok(values.into_iter().map(Float::f64).collect())
+        };
+        self.outputs.iter().enumerate().map(read).collect()
+    }
+}
+
+fn write_cpu(program: &cpu::Program<f32>, slot: usize, data: &Data) {
+    *program.slot(slot).write() = match data {
+        Data::F(values) => cpu::Data::F(values.clone()),
+        Data::H(values) => cpu::Data::H(values.clone()),
+        Data::U8(bytes) => cpu::Data::U8(bytes.clone()),
+        Data::U32(words) => cpu::Data::U32(words.clone()),
+        Data::Nothing => return,
+    };
+}
+
+fn write_gpu(program: &gpu::Program, slot: usize, data: &Data) {
+    let bytes = match data {
+        Data::F(values) => bytemuck::cast_slice(values),
+        Data::H(values) => bytemuck::cast_slice(values),
+        Data::U8(bytes) => bytes,
+        Data::U32(words) => bytemuck::cast_slice(words),
+        Data::Nothing => return,
+    };
+    program.gpu().write(program.slot(slot), 0, bytes);
 }

@@ -165,7 +165,9 @@ impl Describe for AttentionBackwardKeyValue {
                 let tiles = batch * heads * tk.div_ceil(8);
                 Dispatch::groups(shader!("attention_backward_key_value_subgroup"), tiles)
             }
-            false => Dispatch::groups(shader!("attention_backward_key_value"), batch * heads * tk.div_ceil(16)),
+            false => {
+                Dispatch::groups(shader!("attention_backward_key_value"), batch * heads * tk.div_ceil(16))
+            }
         }
     }
 

@@ -263,7 +263,9 @@ impl Matmul {
         };
         // Tiles of 128x128 that fill a GPU, the last ones partly.
         let (m, n) = (1301, 1430);
-        for (k, a, b) in [(3, Matrix::rows(3), Matrix::rows(n)), (9, Matrix::transposed(m), Matrix::transposed(9))] {
+        for (k, a, b) in
+            [(3, Matrix::rows(3), Matrix::rows(n)), (9, Matrix::transposed(m), Matrix::transposed(9))]
+        {
             let kernel = Matmul { a, b, bias: Some(2), ..Matmul::new(m, k, n) };
             add("large", kernel, m * k, k * n, m * n);
         }

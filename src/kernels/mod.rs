@@ -26,7 +26,7 @@ pub mod shader;
 pub mod time_embedding;
 
 pub use float::Float;
-pub use plan::{Binding, Place, Plan, Set, Slot, Step};
+pub use plan::{Binding, Place, Plan, Set, Slot, Step, Work};
 pub use shader::{AdapterClass, Dispatch, Shader, UNIFORM_BYTES};
 
 use std::borrow::Cow;

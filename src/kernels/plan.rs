@@ -80,7 +80,36 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// What a launch has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes of what is bound, each binding once.
+    pub bytes: u64,
+}
+
 impl Plan {
+    /// What each launch has to do; `shard` says what the elements of a flat set's shard are.
+    pub fn work(&self, shard: impl Fn(usize) -> Dtype) -> Vec<Work> {
+        let bytes = |binding: &Binding| {
+            let dtype = match binding.place {
+                Place::Slot(slot) => self.slots[slot].dtype,
+                Place::Shard { shard: number, .. } => shard(number),
+                Place::Nothing => return 0,
+            };
+            (binding.len * dtype.bytes()) as u64
+        };
+        let work = |step: &Step| Work {
+            kernel: step.kernel.name(),
+            flops: step.kernel.flops(),
+            bytes: step.inputs.iter().chain(&step.outputs).map(bytes).sum(),
+        };
+        self.steps.iter().map(work).collect()
+    }
+
     /// Bytes of the program's own buffers.
     pub fn bytes(&self) -> usize {
         self.slots.iter().map(|slot| slot.len * slot.dtype.bytes()).sum()

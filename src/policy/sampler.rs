@@ -55,10 +55,7 @@ impl Sampler {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: SamplerShape) -> Result<Self> {
-        let parts = match bank.device() {
-            Device::Cpu => parts(shape.batch, bank.params()),
-            Device::Oracle | Device::Gpu(_) => vec![shape.batch],
-        };
+        let parts = sampling_parts(bank.device(), shape.batch, bank.params());
         let mut graphs: BTreeMap<usize, (Graph, usize)> = BTreeMap::new();
         for &batch in &parts {
             if !graphs.contains_key(&batch) {
@@ -98,6 +95,14 @@ impl Sampler {
 const PART: usize = 8;
 /// Parameters of a network that stays there as well.
 const SMALL: usize = 512 * 1024;
+
+/// The batches that a sampler's batch is made in: one graph each, side by side in one program.
+pub fn sampling_parts(device: &Device, batch: usize, params: &Params) -> Vec<usize> {
+    match device {
+        Device::Cpu => parts(batch, params),
+        Device::Oracle | Device::Gpu(_) => vec![batch],
+    }
+}
 
 /// The parts that a small network's batch is sampled in on the CPU, side by side: all of one size, or of two that differ
 /// by one. They depend on the batch alone, so that a sample's bits do not depend on the number of threads.

@@ -18,6 +18,15 @@ const PROGRAMS: usize = 8;
 /// Samples of one program at most.
 const MAX_BATCH: usize = 128;
 
+/// Samples of the largest program that makes a batch on a device.
+pub fn program_batch(device: &Device, batch: usize) -> usize {
+    let batch = batch.min(MAX_BATCH);
+    match device {
+        Device::Gpu(_) => batch.next_power_of_two(),
+        Device::Cpu | Device::Oracle => batch,
+    }
+}
+
 /// Samples that a program makes together.
 pub(super) struct Batch<'a> {
     /// What the program is built for; it may be for more samples than there are.
@@ -58,10 +67,7 @@ impl Policy {
             let last = (first + MAX_BATCH).min(batch);
             let mut part = Kept::repeated(&seen.part(first * frames..last * frames, &sizes), 1);
             let noise = &noise[first * size..last * size];
-            let padded = match self.bank.device() {
-                Device::Gpu(_) => (last - first).next_power_of_two(),
-                Device::Cpu | Device::Oracle => last - first,
-            };
+            let padded = program_batch(self.bank.device(), last - first);
             part.fill_up(padded * frames, &sizes);
             let part = part.resized(&self.config, padded * frames);
             let shape = SamplerShape {

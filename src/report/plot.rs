@@ -76,26 +76,66 @@ pub fn curves(title: &str, x_label: &str, y_label: &str, scale: Scale, series: &
         let mut builder = ChartBuilder::on(root);
         builder.caption(title, text(22)).margin(16).margin_right(28);
         builder.x_label_area_size(48).y_label_area_size(76);
+        let corner = SeriesLabelPosition::UpperRight;
         match scale {
             Scale::Linear => {
-                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept)
+                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept, corner)
             }
             Scale::Log => {
                 let ys = ys.log_scale();
-                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept)
+                draw_curves(&mut builder.build_cartesian_2d(xs, ys)?, x_label, y_label, &short, &kept, corner)
             }
         }
     })
 }
 
-fn draw_curves<'a, Y>(
-    chart: &mut ChartContext<'a, Backend<'a>, Cartesian2d<Numbers, Y>>,
+/// Curves over a common axis, both axes of equal ratios, 900 x 540 pixels: power laws are straight lines. Points are
+/// circles, so that one sees what was measured.
+///
+/// # Errors
+/// If no series has a point that can be shown.
+pub fn log_curves(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> Result<Image> {
+    let range = 1.0 / LARGEST..=LARGEST;
+    let fits = |(x, y): &(f64, f64)| range.contains(x) && range.contains(y);
+    let kept: Vec<(&str, Vec<(f64, f64)>)> = series
+        .iter()
+        .map(|s| (s.name.as_str(), s.points.iter().copied().filter(fits).collect()))
+        .filter(|(_, points): &(_, Vec<_>)| !points.is_empty())
+        .collect();
+    let points = || kept.iter().flat_map(|(_, points)| points);
+    let (Some(xs), Some(ys)) = (extent(points().map(|p| p.0)), extent(points().map(|p| p.1))) else {
+        return Err(refusal(title, "no point can be shown"));
+    };
+    // From one power of ten to another: between them an axis may find no tick.
+    let [xs, ys] = [xs, ys].map(|range| {
+        let (start, end) = (range.start.log10().floor(), range.end.log10().ceil());
+        10_f64.powf(start)..10_f64.powf(end.max(start + 1.0))
+    });
+    canvas(900, 540, |root| {
+        let mut builder = ChartBuilder::on(root);
+        builder.caption(title, text(22)).margin(16).margin_right(28);
+        builder.x_label_area_size(48).y_label_area_size(76);
+        let mut chart = builder.build_cartesian_2d(xs.log_scale(), ys.log_scale())?;
+        let corner = SeriesLabelPosition::UpperLeft;
+        draw_curves(&mut chart, x_label, y_label, &short, &kept, corner)?;
+        for (index, (_, points)) in kept.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+        }
+        Ok(())
+    })
+}
+
+fn draw_curves<'a, X, Y>(
+    chart: &mut ChartContext<'a, Backend<'a>, Cartesian2d<X, Y>>,
     x_label: &str,
     y_label: &str,
     format: &dyn Fn(&f64) -> String,
     series: &[(&str, Vec<(f64, f64)>)],
+    corner: SeriesLabelPosition,
 ) -> Drawn
 where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let mut mesh = chart.configure_mesh();
@@ -116,7 +156,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(corner)
         .margin(12)
         .legend_area_size(30)
         .background_style(PAPER.mix(0.9))
@@ -127,7 +167,6 @@ where
 }
 
 pub(super) type Backend<'a> = BitMapBackend<'a>;
-type Numbers = plotters::coord::types::RangedCoordf64;
 pub(super) type Raised<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 pub(super) type Drawn = Raised<()>;
 
@@ -222,6 +261,21 @@ mod tests {
             assert!(coloured(&image, COLOURS[0]) > 300 && coloured(&image, COLOURS[1]) > 300);
             assert_eq!(image.pixels[..3], [PAPER.0, PAPER.1, PAPER.2]);
         }
+    }
+
+    #[test]
+    fn power_laws_are_drawn_on_two_logarithmic_axes() {
+        let law = |name: &str, power: f64| Series {
+            name: name.to_owned(),
+            points: [1.0, 2.0, 4.0, 8.0_f64].map(|x| (x, 0.2 * x.powf(power))).to_vec(),
+        };
+        let image =
+            log_curves("growth", "size", "ms", &[law("linear", 1.0), law("square", 2.0)]).expect("draws");
+        show("growth.png", &image);
+        assert!(coloured(&image, COLOURS[0]) > 300 && coloured(&image, COLOURS[1]) > 300);
+        assert!(log_curves("one", "size", "ms", &[law("flat", 0.0)]).is_ok());
+        let nothing = Series { name: "none".to_owned(), points: vec![(0.0, 1.0), (1.0, f64::NAN)] };
+        assert!(log_curves("none", "size", "ms", &[nothing]).is_err());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::eval::intervals::quantile;
+use crate::measure::{Times, Until};
 
-/// Times of runs, milliseconds in ascending order.
-pub struct Latency(Vec<f64>);
+/// Times of runs.
+pub struct Latency(Times);
 
 impl Latency {
     /// Measures what `once` takes, `runs` times.
@@ -14,33 +14,27 @@ impl Latency {
     /// # Errors
     /// Its own.
     pub fn measure(runs: u32, once: &mut dyn FnMut() -> Result<f64>) -> Result<Self> {
-        let mut times = (0..runs).map(|_| once()).collect::<Result<Vec<_>>>()?;
-        times.sort_by(f64::total_cmp);
-        Ok(Self(times))
-    }
-
-    fn of(&self, share: f64) -> f64 {
-        quantile(&self.0, share)
+        Times::measure(Until::Runs(runs as usize), once).map(Self)
     }
 
     /// For people.
     pub fn line(&self, batch: usize) -> String {
-        let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| self.of(share));
+        let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|share| self.0.at(share));
         format!(
             "{} runs at batch {batch}: p50 {p50:.3}, p95 {p95:.3}, p99 {p99:.3}, max {max:.3} ms",
-            self.0.len()
+            self.0.runs()
         )
     }
 
     /// `{"runs", "batch", "p50", "p95", "p99", "max"}`.
     pub fn to_json(&self, batch: usize) -> Value {
         json!({
-            "runs": self.0.len(),
+            "runs": self.0.runs(),
             "batch": batch,
-            "p50": self.of(0.5),
-            "p95": self.of(0.95),
-            "p99": self.of(0.99),
-            "max": self.of(1.0),
+            "p50": self.0.at(0.5),
+            "p95": self.0.at(0.95),
+            "p99": self.0.at(0.99),
+            "max": self.0.at(1.0),
         })
     }
 }

@@ -106,5 +106,5 @@ impl Subject {
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(|error| error.to_string())?;
-    data.to_vec().map_err(|error| format!("{error:?}"))
+    data.try_to_vec().map_err(|error| format!("{error:?}"))
 }
