@@ -24,7 +24,8 @@ const MOST: u32 = 1 << 20;
 /// If the driver refuses the shader, or the device was lost.
 pub fn multiply_add_rate(gpu: &Arc<Gpu>) -> Result<f64> {
     let dispatch = Dispatch::linear(SHADER, INVOCATIONS, 256);
-    let pipeline = gpu.pipeline(&dispatch, 0, 1)?;
+    let wanted = [(dispatch.clone(), 0, 1)];
+    let pipeline = gpu.pipelines(&wanted)?.swap_remove(0);
     let sums = gpu.buffer(Dtype::F32, INVOCATIONS)?;
     let uniform = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("rounds"),

@@ -14,6 +14,9 @@ use crate::{Error, Result, cpu};
 /// together again, and they run side by side, each on one thread.
 pub struct Program {
     parts: Vec<Compiled>,
+    /// Whether a part runs on one thread alone: a program of a millisecond would wait longer for a busy machine's second
+    /// thread than that thread spares it.
+    by_parts: bool,
 }
 
 impl Program {
@@ -22,7 +25,7 @@ impl Program {
     /// # Errors
     /// If the device lacks memory or refuses a shader.
     pub fn new(graph: &Graph, bank: &Bank) -> Result<Self> {
-        Ok(Self { parts: vec![Compiled::new(graph, bank)?] })
+        Ok(Self { parts: vec![Compiled::new(graph, bank)?], by_parts: false })
     }
 
     /// Compiles graphs that differ in their batch alone, the parts of a whole one. Every input and output has a row for
@@ -32,7 +35,7 @@ impl Program {
     /// As [`Self::new`].
     pub fn of_parts(graphs: &[&Graph], bank: &Bank) -> Result<Self> {
         let parts = graphs.iter().map(|graph| Compiled::new(graph, bank)).collect::<Result<_>>()?;
-        Ok(Self { parts })
+        Ok(Self { parts, by_parts: true })
     }
 
     /// Bytes of this program's own buffers, the shared sets not counted.
@@ -88,6 +91,7 @@ impl Program {
     /// If the GPU was lost.
     pub fn run_part(&self, part: Range<usize>) -> Result<()> {
         match &self.parts[..] {
+            [whole] if self.by_parts => cpu::alone(|| whole.run_part(part)),
             [whole] => whole.run_part(part),
             parts => parts.par_iter().try_for_each(|one| cpu::alone(|| one.run_part(part.clone()))),
         }

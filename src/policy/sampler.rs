@@ -64,7 +64,10 @@ impl Sampler {
             }
         }
         let of_parts: Vec<&Graph> = parts.iter().map(|batch| &graphs[batch].0).collect();
-        let program = Program::of_parts(&of_parts, bank)?;
+        let program = match is_small(bank.device(), bank.params()) {
+            true => Program::of_parts(&of_parts, bank)?,
+            false => Program::new(of_parts[0], bank)?,
+        };
         let points = graphs[&parts[0]].1;
         Ok(Self { launches: program.launches(), program, shape, points })
     }
@@ -96,19 +99,15 @@ const PART: usize = 8;
 /// Parameters of a network that stays there as well.
 const SMALL: usize = 512 * 1024;
 
-/// The batches that a sampler's batch is made in: one graph each, side by side in one program.
-pub fn sampling_parts(device: &Device, batch: usize, params: &Params) -> Vec<usize> {
-    match device {
-        Device::Cpu => parts(batch, params),
-        Device::Oracle | Device::Gpu(_) => vec![batch],
-    }
+/// Whether a policy is sampled in parts: on the CPU, where a core's cache holds its weights.
+fn is_small(device: &Device, params: &Params) -> bool {
+    matches!(device, Device::Cpu) && params.iter().map(|(_, param)| param.len).sum::<usize>() <= SMALL
 }
 
-/// The parts that a small network's batch is sampled in on the CPU, side by side: all of one size, or of two that differ
-/// by one. They depend on the batch alone, so that a sample's bits do not depend on the number of threads.
-fn parts(batch: usize, params: &Params) -> Vec<usize> {
-    let weights: usize = params.iter().map(|(_, param)| param.len).sum();
-    if weights > SMALL {
+/// The batches that a sampler's batch is made in: one graph each, side by side in one program, all of one size or of two
+/// that differ by one. They depend on the batch alone, so that a sample's bits do not depend on the number of threads.
+pub fn sampling_parts(device: &Device, batch: usize, params: &Params) -> Vec<usize> {
+    if !is_small(device, params) {
         return vec![batch];
     }
     let count = batch.div_ceil(PART).max(batch.min(4)).max(1);
