@@ -1,6 +1,7 @@
 //! A whole sample as one program: observations encoded once, then every solver step.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::{Config, Guidance, Network, Time};
@@ -58,9 +59,9 @@ impl Sampler {
         let parts = sampling_parts(bank.device(), shape.batch, bank.params());
         let mut graphs: BTreeMap<usize, (Graph, usize)> = BTreeMap::new();
         for &batch in &parts {
-            if !graphs.contains_key(&batch) {
+            if let Entry::Vacant(place) = graphs.entry(batch) {
                 let part = SamplerShape { batch, ..shape.clone() };
-                graphs.insert(batch, sampling_graph(config, network, bank.params(), &part)?);
+                place.insert(sampling_graph(config, network, bank.params(), &part)?);
             }
         }
         let of_parts: Vec<&Graph> = parts.iter().map(|batch| &graphs[batch].0).collect();
