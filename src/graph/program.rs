@@ -163,7 +163,9 @@ impl Program {
     ) -> Result<()> {
         let places = self.places(name)?;
         let len: usize = places.iter().map(|(_, named)| named.len).sum();
-        if let Some((_, named)) = places.first().filter(|(_, named)| named.dtype != dtype || len != values.len()) {
+        if let Some((_, named)) =
+            places.first().filter(|(_, named)| named.dtype != dtype || len != values.len())
+        {
             return Err(Error::input(format!(
                 "`{name}` takes {len} elements of {:?}, not {} of {dtype:?}",
                 named.dtype,
