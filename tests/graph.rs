@@ -2,19 +2,24 @@
 //! nothing bad applied, and a sample in one go.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
+use flowgpu::flow::Solver;
 use flowgpu::graph::ops::{AttentionShape, Columns};
-use flowgpu::graph::{Bank, Device, Graph, Init, Params, Program, Training, Value};
+use flowgpu::graph::{Bank, Device, Graph, Init, Params, Program, Training, Value, trial};
 use flowgpu::kernels::activation::{Activate, Activation};
 use flowgpu::kernels::check::Distance;
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Place, Plan, Set};
 use flowgpu::nn::Projection;
 use flowgpu::policy::presets::preset;
-use flowgpu::policy::{self, Config, Evaluator, Images, Network, Observations, Sampler, SamplerShape};
+use flowgpu::policy::{
+    self, Config, Evaluator, Guidance, Images, Network, Observations, Sampler, SamplerShape, Unconditional,
+};
 use flowgpu::rng::{Rng, Stream};
+use flowgpu::train::golden::Golden;
 use flowgpu::train::{Purpose, StepInputs, StepReport, StepShape, TrainStep, Update, UpdateStep, step_graph};
 
 /// One device for all tests of this file: pipelines are dear on software adapters.
@@ -160,11 +165,15 @@ fn training_graph(config: &Config, batch: usize, dropout: f32) -> Graph {
     step_graph(config, &network, &Arc::new(params), &shape)
 }
 
-/// The graph of a sampler.
+/// The graph of a sampler, a launch for each product.
 fn sampling_graph(config: &Config, batch: usize, steps: usize) -> Graph {
+    graph_of(config, &SamplerShape { steps, ..SamplerShape::of(config, batch) }, false)
+}
+
+/// The graph of a sampler, with a decoder in one launch if asked for and if there is one.
+fn graph_of(config: &Config, shape: &SamplerShape, one_launch: bool) -> Graph {
     let (network, params) = Network::new(config);
-    let shape = SamplerShape { steps, ..SamplerShape::of(config, batch) };
-    policy::sampling_graph(config, &network, &Arc::new(params), &shape).expect("fixed steps").0
+    policy::sampling_graph(config, &network, &Arc::new(params), shape, one_launch).expect("fixed steps").0
 }
 
 /// Replays a plan next to the one in which every value has a buffer of its own, and checks that a buffer holds
@@ -447,6 +456,86 @@ fn a_sample_is_one_program_that_encodes_once() -> Result<()> {
     json["objective"] = "regression".into();
     let regression = Policy::new(&Config::parse(&json.to_string())?, &Device::Cpu)?;
     assert_eq!(regression.sampler(1, 20)?.launches(), launches_of_a_sampler(2, 2, 1));
+    Ok(())
+}
+
+/// The adapter of the other tests, with the kernels and programs of a real GPU.
+static REAL_GPU: LazyLock<Device> = LazyLock::new(|| {
+    let others = trial::other_classes(&GPU).expect("opens again");
+    std::iter::once(GPU.clone())
+        .chain(others)
+        .find(Device::favours_few_launches)
+        .expect("there is a class for it")
+});
+
+#[test]
+fn a_decoder_in_one_launch_samples_as_launch_by_launch() -> Result<()> {
+    let mut json = small().to_json();
+    json["flow"]["noise_at"] = 1.into();
+    let backwards = Config::parse(&json.to_string())?;
+    for (config, len, steps) in [(small(), 3, 7), (backwards, 2, 5), (pursuit(), 1, 20)] {
+        let (shape, batch) =
+            (SamplerShape { steps, ..SamplerShape::of(&config, len) }, Batch::new(&config, len));
+        for (device, largest) in [(Device::Oracle, 1e-24), (REAL_GPU.clone(), 1e-11)] {
+            let policy = Policy::new(&config, &device)?;
+            let sample = |one_launch| -> Result<(Vec<f64>, usize)> {
+                let program = Program::new(&graph_of(&config, &shape, one_launch), &policy.bank)?;
+                program.write("images.0", &batch.images)?;
+                program.write("noise", &batch.noise)?;
+                program.run()?;
+                Ok((program.read_wide("sample")?, program.launches()))
+            };
+            let ((many, launches), (one, fewer)) = (sample(false)?, sample(true)?);
+            let distance = Distance::between(&one, &many);
+            println!("{device}: {launches} launches, {fewer} launches: NMSE {:.1e}", distance.nmse);
+            assert!(distance.nmse <= largest, "{device}: {distance:?}");
+            assert_eq!(
+                [launches, fewer],
+                [launches_of_a_sampler(2, 2, steps), launches_of_a_sampler(2, 2, 0) + 1]
+            );
+            let chosen = policy.sampler(len, steps)?.launches();
+            assert_eq!(chosen, if device.favours_few_launches() { fewer } else { launches }, "{device}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn goldens_hold_where_a_decoder_is_one_launch() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for case in ["seed", "default", "noise_at_1", "two_frames", "slot_time"] {
+        let bytes = std::fs::read(folder.join(format!("{case}.safetensors"))).expect("a committed golden");
+        let mut golden = Golden::parse(&bytes)?;
+        golden.tensors.retain(|name, _| !name.starts_with("expect/") || name == "expect/sample");
+        let shape = SamplerShape::of(&golden.config, 1);
+        let graph = graph_of(&golden.config, &shape, true);
+        let (plan, quantities) = (graph.compile_plan(), golden.verify(&REAL_GPU)?);
+        println!("{case} on {}: {} launches, {quantities:?}", *REAL_GPU, plan.steps.len());
+        assert_eq!(plan.steps.last().expect("a launch").kernel.name(), "decoder_steps");
+        assert!(quantities.len() == 1 && quantities[0].pass, "{case}: {quantities:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_has_no_decoder_in_one_launch_keeps_its_launches() -> Result<()> {
+    let mut json = small().to_json();
+    json["chunk_size"] = 9.into();
+    json["n_action_steps"] = 9.into();
+    let long = Config::parse(&json.to_string())?;
+    let plain = SamplerShape { steps: 3, ..SamplerShape::of(&small(), 1) };
+    let unconditional = Unconditional::Zeros;
+    let guided = Guidance { scale: 2.0, unconditional };
+    for (config, shape) in [
+        (&long, plain.clone()),
+        (&small(), SamplerShape { solver: Solver::Heun, ..plain.clone() }),
+        (&small(), SamplerShape { path: true, ..plain.clone() }),
+        (&small(), SamplerShape { guidance: Some(guided), ..plain.clone() }),
+        (&small(), SamplerShape { steps: 129, ..plain }),
+    ] {
+        let [asked, plain] = [true, false].map(|one_launch| graph_of(config, &shape, one_launch).launches());
+        assert_eq!(asked, plain, "{shape:?}");
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
+use crate::kernels::AdapterClass;
 
 /// What runs a program.
 #[derive(Clone)]
@@ -37,6 +38,12 @@ impl Device {
     /// Whether this is an adapter whose work a processor does, which is slower than `cpu`.
     pub fn is_software_gpu(&self) -> bool {
         matches!(self, Self::Gpu(gpu) if gpu.summary.software)
+    }
+
+    /// Whether a launch costs more than the little work of a small one: a real GPU, where one launch for all of it is
+    /// better even if it leaves most of the GPU idle.
+    pub fn favours_few_launches(&self) -> bool {
+        matches!(self, Self::Gpu(gpu) if gpu.class() == AdapterClass::Gpu)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod attention_backward;
 pub mod check;
 pub mod combine;
 pub mod copy_rows;
+pub mod decoder_steps;
 pub mod dropout;
 pub mod float;
 pub mod flow_path;
@@ -197,6 +198,7 @@ kernels! {
     attention::Attention,
     attention_backward::AttentionBackwardQuery,
     attention_backward::AttentionBackwardKeyValue,
+    decoder_steps::DecoderSteps,
     dropout::Dropout,
     layer_norm::LayerNorm,
     layer_norm_backward::LayerNormBackward,

@@ -36,8 +36,16 @@ impl MultiHead {
     }
 
     fn project(&self, graph: &mut Graph, x: Value, parts: std::ops::Range<usize>) -> Value {
-        let outputs = parts.start * self.width..parts.end * self.width;
-        graph.linear(Linear::new(x, self.weight, self.bias, outputs))
+        graph.linear(self.projection(x, parts))
+    }
+
+    fn projection(&self, x: Value, parts: std::ops::Range<usize>) -> Linear {
+        Linear::new(x, self.weight, self.bias, parts.start * self.width..parts.end * self.width)
+    }
+
+    /// Weights with their biases: of the packed projection, and of the output's.
+    fn parameters(&self) -> [[ParamId; 2]; 2] {
+        [[self.weight, self.bias], self.out.parameters()]
     }
 
     /// Attention of x [B·T, d] to keys and values [B·N, 2d], up to and including the output projection's input.
@@ -76,6 +84,11 @@ impl SelfAttention {
         self.0.out.of(mixed)
     }
 
+    /// Weights with their biases: of the packed input projection, and of the output projection.
+    pub fn parameters(&self) -> [[ParamId; 2]; 2] {
+        self.0.parameters()
+    }
+
     /// The same where only some of the tokens ask, [B·Q, d], and all of them, [B·T, d], are looked at.
     pub fn of_queries(&self, graph: &mut Graph, queries: Value, x: Value, batch: usize) -> Linear {
         let memory = KeysValues(self.0.project(graph, x, 1..3));
@@ -107,6 +120,16 @@ impl CrossAttention {
     /// Projects the memory.
     pub fn keys_values(&self, graph: &mut Graph, memory: Value) -> KeysValues {
         KeysValues(self.0.project(graph, memory, 1..3))
+    }
+
+    /// The same, to columns of a value that holds several layers' keys and values.
+    pub fn keys_values_into(&self, graph: &mut Graph, memory: Value, columns: Columns) {
+        graph.linear(self.0.projection(memory, 1..3).into_columns(columns));
+    }
+
+    /// As [`SelfAttention::parameters`].
+    pub fn parameters(&self) -> [[ParamId; 2]; 2] {
+        self.0.parameters()
     }
 
     /// As [`SelfAttention::of`].

@@ -46,6 +46,11 @@ impl Projection {
         Linear { inputs: values.iter().map(part).collect(), ..self.of(values[0]) }
     }
 
+    /// W and b.
+    pub fn parameters(&self) -> [ParamId; 2] {
+        [self.weight, self.bias]
+    }
+
     /// What a part of the input, whose first column meets the weight's `column`, adds to the product; no bias.
     pub fn of_columns(&self, x: Value, column: usize) -> Linear {
         Linear { inputs: vec![Part { x, column }], bias: Bias::None, ..self.of(x) }
@@ -68,6 +73,11 @@ impl Norm {
             beta: params.declare(format!("{name}.bias"), &[width], Init::Zeros),
             eps,
         }
+    }
+
+    /// Its weight and bias.
+    pub fn parameters(&self) -> [ParamId; 2] {
+        [self.gamma, self.beta]
     }
 
     /// Applies it.

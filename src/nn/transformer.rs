@@ -1,9 +1,10 @@
 //! nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, post-norm, as PyTorch builds them.
 
 use super::{CrossAttention, KeysValues, Norm, Projection, SelfAttention};
-use crate::graph::ops::Linear;
-use crate::graph::{Graph, Params, Value};
+use crate::graph::ops::{Columns, Linear};
+use crate::graph::{Graph, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
+use crate::kernels::decoder_steps::LayerOf;
 
 /// Sizes that the layers of a stack share.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +111,20 @@ impl DecoderLayer {
     /// Keys and values of a memory [B·N, d] for this layer.
     pub fn keys_values(&self, graph: &mut Graph, memory: Value) -> KeysValues {
         self.cross.keys_values(graph, memory)
+    }
+
+    /// The same, to columns of a value that holds several layers' keys and values.
+    pub fn keys_values_into(&self, graph: &mut Graph, memory: Value, columns: Columns) {
+        self.cross.keys_values_into(graph, memory, columns);
+    }
+
+    /// Its parameters, as the launch wants them that makes all steps of a decoder.
+    pub fn parameters(&self) -> LayerOf<ParamId> {
+        let [[self_in, self_out], [cross_in, cross_out]] =
+            [self.attention.parameters(), self.cross.parameters()];
+        let [linear1, linear2] = [self.feedforward.linear1, self.feedforward.linear2].map(|p| p.parameters());
+        let [norm1, norm2, norm3] = self.norms.map(|norm| norm.parameters());
+        [self_in, self_out, cross_in, cross_out, linear1, linear2, norm1, norm2, norm3]
     }
 
     /// Applies it to tokens [B·T, d].

@@ -6,7 +6,7 @@ use super::patch_decoder::{Layers, PatchDecoder};
 use super::velocity_mlp::{StateMemory, VelocityMlp};
 use super::{Config, Family, Guidance, Objective, Unconditional};
 use crate::Result;
-use crate::flow::Field;
+use crate::flow::{Field, Solver};
 use crate::graph::{Graph, Params, Value};
 use crate::kernels::Dtype;
 
@@ -257,6 +257,30 @@ impl Network {
                 }
                 Ok(path)
             }
+        }
+    }
+
+    /// The same where only the end is asked for, as few launches make it whose work is small: nothing where there is no
+    /// other way than [`Self::sample`]'s.
+    pub fn sample_in_one_launch(
+        &self,
+        graph: &mut Graph,
+        config: &Config,
+        seen: &Seen,
+        noise: Value,
+        steps: usize,
+    ) -> Option<Value> {
+        let flow = &config.flow;
+        if config.objective != Objective::Flow || flow.solver != Solver::Euler || steps == 0 {
+            return None;
+        }
+        match self {
+            Self::PatchDecoder(network) => {
+                let images = seen.images.first().copied().flatten()?;
+                let (times, size) = (flow.evaluation_times(steps), flow.step_size(steps));
+                network.sample_in_one_launch(graph, images, noise, &times, size)
+            }
+            Self::FlowMatching(_) | Self::VelocityMlp(_) => None,
         }
     }
 }

@@ -7,9 +7,10 @@
 
 use super::network::{Euler, Time};
 use super::{Config, Family, InitialValues, PatchDecoderConfig};
-use crate::graph::ops::Bias;
+use crate::graph::ops::{Bias, Columns, DecoderShape};
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
+use crate::kernels::decoder_steps::DecoderOf;
 use crate::kernels::time_embedding::TimeFeatures;
 use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection, grid_positions};
 
@@ -106,6 +107,12 @@ impl PatchDecoder {
 
     /// Encodes images [B, 3·T, H, W].
     pub fn encode(&self, graph: &mut Graph, images: Value) -> Layers {
+        let memory = self.memory(graph, images);
+        self.decoder.iter().map(|layer| layer.keys_values(graph, memory)).collect()
+    }
+
+    /// What the encoder makes of images, [B·N, d].
+    fn memory(&self, graph: &mut Graph, images: Value) -> Value {
         let batch = graph.shape(images)[0];
         let patches = graph.patchify(images, self.sizes.patch_size);
         let positions = graph.param(self.pos_embed);
@@ -115,7 +122,43 @@ impl PatchDecoder {
         for layer in &self.encoder {
             x = layer.apply(graph, x, batch);
         }
-        self.decoder.iter().map(|layer| layer.keys_values(graph, x)).collect()
+        x
+    }
+
+    /// From images and noise [B, H, A] to the end of as many Euler steps as there are times, of length `size` each, with
+    /// one launch for the whole decoder; nothing where its sizes have no such launch.
+    pub fn sample_in_one_launch(
+        &self,
+        graph: &mut Graph,
+        images: Value,
+        noise: Value,
+        times: &[f64],
+        size: f64,
+    ) -> Option<Value> {
+        let (d, layers) = (self.sizes.d_model, self.decoder.len());
+        let decoder = DecoderOf {
+            layers: self.decoder.iter().map(DecoderLayer::parameters).collect(),
+            velocity_head: self.velocity_head.parameters(),
+            action_proj: self.action_proj.weight,
+            action_pos_embed: self.action_pos_embed,
+        };
+        let batch = graph.shape(noise)[0];
+        let shape = DecoderShape {
+            batch,
+            slots: self.chunk,
+            heads: self.sizes.decoder_heads,
+            keys: graph.params().get(self.pos_embed).shape[1],
+            steps: times.len(),
+            size,
+        };
+        let launch = graph.decoder_launch(&decoder, shape)?;
+        let table = self.time_table(graph, times);
+        let seen = self.memory(graph, images);
+        let memory = graph.temporary(&[batch * shape.keys, layers * 2 * d]);
+        for (l, layer) in self.decoder.iter().enumerate() {
+            layer.keys_values_into(graph, seen, Columns { value: memory, first: l * 2 * d });
+        }
+        Some(graph.decoder_steps(launch, memory, noise, table))
     }
 
     /// What the network makes of a solver's times, a row for each: their features, added to the action projection's

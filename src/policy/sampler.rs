@@ -57,11 +57,12 @@ impl Sampler {
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: SamplerShape) -> Result<Self> {
         let parts = sampling_parts(bank.device(), shape.batch, bank.params());
+        let one_launch = bank.device().favours_few_launches();
         let mut graphs: BTreeMap<usize, (Graph, usize)> = BTreeMap::new();
         for &batch in &parts {
             if let Entry::Vacant(place) = graphs.entry(batch) {
                 let part = SamplerShape { batch, ..shape.clone() };
-                place.insert(sampling_graph(config, network, bank.params(), &part)?);
+                place.insert(sampling_graph(config, network, bank.params(), &part, one_launch)?);
             }
         }
         let of_parts: Vec<&Graph> = parts.iter().map(|batch| &graphs[batch].0).collect();
@@ -115,7 +116,8 @@ pub fn sampling_parts(device: &Device, batch: usize, params: &Params) -> Vec<usi
     (0..count).map(|i| (batch + i) / count).collect()
 }
 
-/// The graph of a sampler, and how many points its path has.
+/// The graph of a sampler, and how many points its path has. `one_launch` asks for a decoder in one launch, where it has
+/// one: the points between are not to be had then, nor is guidance.
 ///
 /// # Errors
 /// As [`Network::sample`].
@@ -124,6 +126,7 @@ pub fn sampling_graph(
     network: &Network,
     params: &Arc<Params>,
     shape: &SamplerShape,
+    one_launch: bool,
 ) -> Result<(Graph, usize)> {
     let mut config = config.clone();
     config.flow.solver = shape.solver;
@@ -132,7 +135,15 @@ pub fn sampling_graph(
     let seen = network.inputs(&mut graph, &config, shape.batch, &shape.cameras);
     let noise = graph.input("noise", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
     let guidance = shape.guidance.as_ref();
-    let path = network.sample(&mut graph, &config, seen, noise, shape.steps, guidance)?;
+    let one_launch = one_launch && !shape.path && guidance.is_none_or(|guidance| guidance.scale == 1.0);
+    let sample = match one_launch {
+        true => network.sample_in_one_launch(&mut graph, &config, &seen, noise, shape.steps),
+        false => None,
+    };
+    let path = match sample {
+        Some(sample) => vec![noise, sample],
+        None => network.sample(&mut graph, &config, seen, noise, shape.steps, guidance)?,
+    };
     if shape.path {
         for (i, point) in path.iter().enumerate() {
             graph.output(&format!("path.{i}"), *point);

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::Columns;
 use crate::graph::backward::Backward;
 use crate::graph::{Graph, ParamId, Value};
 use crate::kernels::Dtype;
@@ -64,6 +65,8 @@ pub struct Linear {
     pub residual: Option<Residual>,
     /// α; 1 while training.
     pub alpha: f32,
+    /// The columns of a value that y becomes; a value of its own unless said. Inference only.
+    pub into: Option<Columns>,
 }
 
 impl Linear {
@@ -77,6 +80,7 @@ impl Linear {
             activation: Activation::None,
             residual: None,
             alpha: 1.0,
+            into: None,
         }
     }
 
@@ -90,6 +94,12 @@ impl Linear {
     #[must_use]
     pub fn plus(self, value: Value, rows: usize) -> Self {
         Self { residual: Some(Residual { value, rows }), ..self }
+    }
+
+    /// To columns of a value, beside what others write there.
+    #[must_use]
+    pub fn into_columns(self, columns: Columns) -> Self {
+        Self { into: Some(columns), ..self }
     }
 }
 
@@ -116,6 +126,8 @@ impl Graph {
         let plain = op.alpha == 1.0;
         assert!(plain || self.training.is_none(), "a scaled product has no backward pass");
         assert!(plain || op.inputs.len() == 1, "a scaled product has one part");
+        let apart = op.into.is_none() || self.training.is_none() && op.inputs.len() == 1;
+        assert!(apart, "what is written beside other columns has one part and no backward pass");
         let m = self.rows(op.inputs[0].x).0;
         let mut residual = op.residual;
         let mut bias = op.bias;
@@ -146,7 +158,11 @@ impl Graph {
         };
         let (m, k) = self.rows(x);
         let n = op.outputs.len();
-        let y = self.temporary(&[m, n]);
+        let (y, c) = match op.into {
+            Some(Columns { value, first }) => (value, Matrix::rows(self.rows(value).1).at(first)),
+            None => (self.temporary(&[m, n]), Matrix::rows(n)),
+        };
+        assert!(self.rows(y).0 == m && c.offset + n <= c.stride, "a product's rows and columns");
         let weight = self.param(op.weight);
         let half_b = self.values[weight.0].dtype == Dtype::F16;
         assert!(!half_b || !self.learns(), "weights train as f32");
@@ -155,6 +171,7 @@ impl Graph {
         let kernel = Matmul {
             b: Matrix::transposed(columns).at(op.outputs.start * columns + column),
             half_b,
+            c,
             bias: first_bias,
             activation,
             alpha: op.alpha,
