@@ -6,6 +6,7 @@
 //! the quartiles, in milliseconds. `profile train 64` and `profile sample 1` write times per kernel to stderr.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
@@ -119,10 +120,10 @@ impl Server {
             "train-full" => filled(&mut self.full, full)?.train(size),
             "chunk" => filled(&mut self.full, full)?.sample(size),
             _ => {
-                if !self.products.contains_key(&size) {
-                    self.products.insert(size, product(device, size)?);
-                }
-                let program = &self.products[&size];
+                let program = match self.products.entry(size) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(product(device, size)?),
+                };
                 program.run()?;
                 // Waits for the device without bringing the product home.
                 program.read("last").map(drop)
