@@ -112,7 +112,7 @@ pub struct DecoderSteps {
 
 impl DecoderSteps {
     /// Whether the shader serves these sizes: its workgroup has 16 KiB of memory and 256 invocations, its uniform block
-    /// [`PLACES`], and one launch should not hold a GPU for long.
+    /// `PLACES`, and one launch should not hold a GPU for long.
     pub fn fits(&self) -> bool {
         let Self { slots, dims, width, heads, feedforward, keys, steps, .. } = *self;
         let within = |size: usize, most: usize| (1..=most).contains(&size);
