@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention
+// uses: philox, dropout, attention, attention_broadcast
 // dK and dV of softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup
 // takes eight keys of one head and the queries eight at a time: an invocation loads a key, a query and a vec4 of channels
 // of its own, and broadcasts bring them to the others. Twin: src/kernels/attention_backward.rs.
@@ -69,19 +69,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var far_kept = vec4(1.0);
         if p.threshold > 0u {
             let bits = dropped_keys(head, i, j0);
-            near_kept = kept(vec4(subgroupBroadcast(bits, 0u), subgroupBroadcast(bits, 1u),
-                                  subgroupBroadcast(bits, 2u), subgroupBroadcast(bits, 3u)), lane);
-            far_kept = kept(vec4(subgroupBroadcast(bits, 4u), subgroupBroadcast(bits, 5u),
-                                 subgroupBroadcast(bits, 6u), subgroupBroadcast(bits, 7u)), lane);
+            near_kept = first_four_kept(bits, lane);
+            far_kept = last_four_kept(bits, lane);
         }
         let near = exp(vec4(s0, s1, s2, s3) * p.scale
-            - vec4(subgroupBroadcast(log_total, 0u), subgroupBroadcast(log_total, 1u), subgroupBroadcast(log_total, 2u), subgroupBroadcast(log_total, 3u)));
+            - first_four(log_total));
         let far = exp(vec4(s4, s5, s6, s7) * p.scale
-            - vec4(subgroupBroadcast(log_total, 4u), subgroupBroadcast(log_total, 5u), subgroupBroadcast(log_total, 6u), subgroupBroadcast(log_total, 7u)));
+            - last_four(log_total));
         let near_ds = near * (vec4(t0, t1, t2, t3) * near_kept
-            - vec4(subgroupBroadcast(delta, 0u), subgroupBroadcast(delta, 1u), subgroupBroadcast(delta, 2u), subgroupBroadcast(delta, 3u)));
+            - first_four(delta));
         let far_ds = far * (vec4(t4, t5, t6, t7) * far_kept
-            - vec4(subgroupBroadcast(delta, 4u), subgroupBroadcast(delta, 5u), subgroupBroadcast(delta, 6u), subgroupBroadcast(delta, 7u)));
+            - last_four(delta));
         let near_weight = near * near_kept;
         let far_weight = far * far_kept;
         {

@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention
+// uses: philox, dropout, attention, attention_broadcast
 // dQ of softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup takes
 // eight queries of one head and the keys eight at a time: an invocation loads a query, a key and a vec4 of channels of
 // its own, and broadcasts bring them to the others. Twin: src/kernels/attention_backward.rs.
@@ -31,10 +31,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         delta += dot(o[o_at + c], gradient[c]);
     }
     let log_total = lse[head * p.tq + i];
-    let totals = vec4(subgroupBroadcast(log_total, 0u), subgroupBroadcast(log_total, 1u), subgroupBroadcast(log_total, 2u), subgroupBroadcast(log_total, 3u));
-    let more_totals = vec4(subgroupBroadcast(log_total, 4u), subgroupBroadcast(log_total, 5u), subgroupBroadcast(log_total, 6u), subgroupBroadcast(log_total, 7u));
-    let deltas = vec4(subgroupBroadcast(delta, 0u), subgroupBroadcast(delta, 1u), subgroupBroadcast(delta, 2u), subgroupBroadcast(delta, 3u));
-    let more_deltas = vec4(subgroupBroadcast(delta, 4u), subgroupBroadcast(delta, 5u), subgroupBroadcast(delta, 6u), subgroupBroadcast(delta, 7u));
+    let totals = first_four(log_total);
+    let more_totals = last_four(log_total);
+    let deltas = first_four(delta);
+    let more_deltas = last_four(delta);
     let channel = min(lane, p.width - 1u);
     var d0 = vec4(0.0); var d1 = vec4(0.0); var d2 = vec4(0.0); var d3 = vec4(0.0);
     var d4 = vec4(0.0); var d5 = vec4(0.0); var d6 = vec4(0.0); var d7 = vec4(0.0);
@@ -68,10 +68,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var far_kept = vec4(1.0);
         if p.threshold > 0u {
             let bits = dropped_keys(head, i, j0);
-            near_kept = kept(vec4(subgroupBroadcast(bits, 0u), subgroupBroadcast(bits, 1u),
-                                  subgroupBroadcast(bits, 2u), subgroupBroadcast(bits, 3u)), lane);
-            far_kept = kept(vec4(subgroupBroadcast(bits, 4u), subgroupBroadcast(bits, 5u),
-                                 subgroupBroadcast(bits, 6u), subgroupBroadcast(bits, 7u)), lane);
+            near_kept = first_four_kept(bits, lane);
+            far_kept = last_four_kept(bits, lane);
         }
         let inside = j0 + lane < p.tk;
         let near = select(vec4(0.0), exp(vec4(s0, s1, s2, s3) * p.scale - totals)

@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention
+// uses: philox, dropout, attention, attention_broadcast
 // Softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup answers
 // eight queries of one head and takes the keys eight at a time: an invocation loads a query, a key and a vec4 of
 // channels of its own, and broadcasts bring them to the others. Twin: src/kernels/attention.rs.
@@ -59,10 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if p.threshold > 0u {
             // An invocation draws for its query and eight keys, and keeps the bits of its key for all queries.
             let bits = dropped_keys(head, i, j0);
-            lower *= kept(vec4(subgroupBroadcast(bits, 0u), subgroupBroadcast(bits, 1u),
-                               subgroupBroadcast(bits, 2u), subgroupBroadcast(bits, 3u)), lane);
-            upper *= kept(vec4(subgroupBroadcast(bits, 4u), subgroupBroadcast(bits, 5u),
-                               subgroupBroadcast(bits, 6u), subgroupBroadcast(bits, 7u)), lane);
+            lower *= first_four_kept(bits, lane);
+            upper *= last_four_kept(bits, lane);
         }
         o0 *= decay.x; o1 *= decay.y; o2 *= decay.z; o3 *= decay.w;
         o4 *= decays.x; o5 *= decays.y; o6 *= decays.z; o7 *= decays.w;

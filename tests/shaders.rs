@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
-use flowgpu::kernels::{AdapterClass, Dispatch, all_cases};
+use flowgpu::kernels::{AdapterClass, Dispatch, Shader, all_cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess};
@@ -28,7 +28,11 @@ static LAUNCHES: LazyLock<Vec<Launch>> = LazyLock::new(|| {
             launches.entry(key).or_insert(Launch { dispatch, inputs, outputs });
         }
     }
-    launches.into_values().collect()
+    // What measures a GPU is no kernel, and is to run on all of them as well.
+    let source = include_str!("../shaders/measure/multiply_adds.wgsl");
+    let dispatch = Dispatch::groups(Shader { name: "multiply_adds", source }, 1);
+    let measure = Launch { dispatch, inputs: 0, outputs: 1 };
+    launches.into_values().chain([measure]).collect()
 });
 
 /// Runs a check on the parsed and validated text of every launch, its knobs filled in.
@@ -76,7 +80,7 @@ fn files(folder: &str) -> BTreeSet<String> {
 #[test]
 fn every_shader_file_is_launched_by_some_case() {
     let launched = LAUNCHES.iter().map(|launch| launch.dispatch.shader.name.to_owned()).collect();
-    assert_eq!(files("shaders"), launched);
+    assert_eq!(&files("shaders") | &files("shaders/measure"), launched);
 }
 
 #[test]

@@ -32,8 +32,3 @@ fn dropped_keys(head: u32, i: u32, j: u32) -> u32 {
     return dropped8(control, p.site, (head * p.tq + i) * p.tk + j, p.threshold);
 }
 
-// The factors of one key for four queries, from the bits of eight keys.
-fn kept(bits: vec4<u32>, key: u32) -> vec4<f32> {
-    return select(vec4(p.keep_scale), vec4(0.0), (bits & vec4(1u << key)) != vec4(0u));
-}
-

@@ -8,7 +8,7 @@ use super::panels::{Layout, Operands, pack, panels_len};
 use super::product::{Threads, View, gemm};
 use super::scratch::{LINE, Line, lines, scratch};
 use super::simd::{arch, exp, ln, max, sum, sum2, vectorised};
-use super::threads::worth_sharing;
+use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
 use crate::kernels::dropout::Mask;
@@ -53,6 +53,12 @@ fn mask(attention: &Attention, control: Slice<'_, f32>, head: usize, out: &mut [
 fn is_shared(attention: &Attention) -> bool {
     let Attention { batch, heads, tq, tk, head_width, .. } = *attention;
     batch > 1 && worth_sharing(batch * heads * tq * tk * head_width)
+}
+
+/// What belongs to batch entries of `len` elements in all; behind an offset the last entry is shorter.
+fn of_entries(data: &mut [f32], len: usize) -> &mut [f32] {
+    let len = len.min(data.len());
+    &mut data[..len]
 }
 
 /// Queries of a batch entry, so few that panels of keys and values are worth being kept for other launches.
@@ -287,12 +293,8 @@ pub fn backward_query(kernel: &AttentionBackwardQuery, io: &mut Io<'_, '_, f32>)
             multiply([tq, tk, width], d_s, keys, &mut d_q[head * width..], stride, Finish::scaled(1.0));
         }
     };
-    let d_q = &mut io.outputs[0][kernel.d_q.offset..];
-    if is_shared(attention) {
-        d_q.par_chunks_mut(tq * stride).take(attention.batch).enumerate().for_each(each);
-    } else {
-        d_q.chunks_mut(tq * stride).take(attention.batch).enumerate().for_each(each);
-    }
+    let d_q = of_entries(&mut io.outputs[0][kernel.d_q.offset..], attention.batch * tq * stride);
+    each_chunk(is_shared(attention), d_q, tq * stride, each);
 }
 
 /// dK and dV. Only those that lie side by side in the same rows have a fast body; says whether it ran.
@@ -322,11 +324,7 @@ pub fn backward_key_value(kernel: &AttentionBackwardKeyValue, io: &mut Io<'_, '_
             }
         }
     };
-    let d_kv = &mut io.outputs[0][first..];
-    if is_shared(attention) {
-        d_kv.par_chunks_mut(tk * stride).take(attention.batch).enumerate().for_each(each);
-    } else {
-        d_kv.chunks_mut(tk * stride).take(attention.batch).enumerate().for_each(each);
-    }
+    let d_kv = of_entries(&mut io.outputs[0][first..], attention.batch * tk * stride);
+    each_chunk(is_shared(attention), d_kv, tk * stride, each);
     true
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::product::View;
 use super::scratch::{LINE, Line, lines};
-use super::threads::worth_sharing;
+use super::threads::{each_chunk, worth_sharing};
 
 /// Columns of a panel; the last may be narrower, in whole cache lines.
 pub const PANEL: usize = 64;
@@ -47,13 +47,7 @@ pub fn pack(b: View<'_>, [k, n]: [usize; 2], panels: &mut [f32]) {
         let b = View { data: &b.data[first * b.column..], ..b };
         pack_one(b, [k, PANEL.min(n - first)], panel_width(first, n), to);
     };
-    let panels = &mut panels[..panels_len(k, n)];
-    if worth_sharing(k * n) {
-        use rayon::prelude::*;
-        panels.par_chunks_mut(k * PANEL).enumerate().for_each(each);
-    } else {
-        panels.chunks_mut(k * PANEL).enumerate().for_each(each);
-    }
+    each_chunk(worth_sharing(k * n), &mut panels[..panels_len(k, n)], k * PANEL, each);
 }
 
 fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::panel_product::{Finish, multiply};
 use super::panels::Layout;
 use super::simd::{activate, vectorised};
-use super::threads::{is_large, may_share, worth_sharing};
+use super::threads::{each_chunk, is_large, may_share, worth_sharing};
 use crate::kernels::activation::Activation;
 use crate::kernels::matmul::{Matmul, Matrix};
 use crate::kernels::{Io, Slice};
@@ -144,9 +144,8 @@ pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
         let rows = block_rows(m, k, n);
         let shared = worth_sharing(m * k * n);
         // The same blocks whoever computes them.
-        let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| match shared {
-            true => c.par_chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c)),
-            false => c.chunks_mut(rows * stride).enumerate().for_each(|(at, c)| each(at * rows, c)),
+        let blocks = |c: &mut [f32], each: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+            each_chunk(shared, c, rows * stride, |(at, c)| each(at * rows, c));
         };
         let halves = match io.inputs[1] {
             Slice::H(halves) => Some(&halves[kernel.b.offset + entry * kernel.b.batch_stride..]),

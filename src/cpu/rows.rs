@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::scratch::scratch;
 use super::simd::{activate, arch, slope, sum, sum2, vectorised};
-use super::threads::may_share;
+use super::threads::{each_chunk, may_share};
 use crate::kernels::Io;
 use crate::kernels::Slice;
 use crate::kernels::activation::{Activate, ActivateBackward};
@@ -23,13 +23,10 @@ const BLOCK: usize = 32 * 1024;
 /// Runs `each` on blocks of whole rows of an output, side by side where there are several; its arguments are the
 /// block's first row and its elements.
 fn by_rows(out: &mut [f32], columns: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows = (BLOCK / columns.max(1)).max(1);
-    if out.len() <= rows * columns || !may_share() {
-        each(0, out);
-    } else {
-        let blocks = out.par_chunks_mut(rows * columns).enumerate();
-        blocks.for_each(|(block, out)| each(block * rows, out));
-    }
+    let columns = columns.max(1);
+    let rows = (BLOCK / columns).max(1);
+    let shared = out.len() > rows * columns && may_share();
+    each_chunk(shared, out, rows * columns, |(block, out)| each(block * rows, out));
 }
 
 /// y = f(x).
@@ -320,11 +317,7 @@ fn patches<P: Copy + Sync>(
         );
     };
     let len = kernel.batch * down * strip;
-    let out = &mut io.outputs[0][kernel.first * columns..][..len];
-    match may_share() {
-        true => out.par_chunks_mut(strip).enumerate().for_each(each),
-        false => out.chunks_mut(strip).enumerate().for_each(each),
-    }
+    each_chunk(may_share(), &mut io.outputs[0][kernel.first * columns..][..len], strip, each);
 }
 
 /// Adam, AdamW and the average.

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use rayon::prelude::*;
+
 /// Multiply-adds that are worth a second thread.
 const WORTH_A_THREAD: usize = 500_000;
 
@@ -30,6 +32,19 @@ pub fn may_share() -> bool {
 /// do the work.
 pub fn is_large(work: usize) -> bool {
     work >= WORTH_A_THREAD
+}
+
+/// Each run of `len` elements, its number first: side by side where the work is `shared` out, else one after the other.
+pub fn each_chunk(
+    shared: bool,
+    data: &mut [f32],
+    len: usize,
+    each: impl Fn((usize, &mut [f32])) + Sync + Send,
+) {
+    match shared {
+        true => data.par_chunks_mut(len).enumerate().for_each(each),
+        false => data.chunks_mut(len).enumerate().for_each(each),
+    }
 }
 
 /// Whether so many multiply-adds are to be shared out.

@@ -102,14 +102,14 @@ impl Program {
         self.parts.first().map_or(0, Compiled::launches)
     }
 
-    /// Runs it launch by launch and says how long each took.
+    /// Runs it launch by launch, on as many threads as in a run, and says how long each took.
     ///
     /// # Errors
     /// If the GPU was lost or has no timestamps.
     pub fn profile(&self) -> Result<Vec<(&'static str, Duration)>> {
         let mut times = Vec::new();
         for part in &self.parts {
-            times.extend(part.profile()?);
+            times.extend(if self.by_parts { cpu::alone(|| part.profile())? } else { part.profile()? });
         }
         Ok(times)
     }

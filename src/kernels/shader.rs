@@ -29,6 +29,7 @@ const SHARED: &[(&str, &str)] = &[
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
+    ("attention_broadcast", include_str!("../../shaders/shared/attention_broadcast.wgsl")),
     ("decoder", include_str!("../../shaders/shared/decoder.wgsl")),
 ];
 
