@@ -3,11 +3,11 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panel_product::{Finish, multiply};
+use super::panel_product::{Finish, multiply, multiply_block};
 use super::panels::{Layout, Operands, pack, panels_len};
 use super::product::{Threads, View, gemm};
 use super::scratch::{LINE, Line, lines, scratch};
-use super::simd::{arch, exp, ln, max, sum, sum2, vectorised};
+use super::simd::{arch, each, exp, ln, max, sum, sum2, vectorised};
 use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
@@ -84,44 +84,31 @@ pub fn wants_panels(attention: &Attention) -> Vec<(usize, Layout)> {
 /// The forward pass. `kept` has the panels that [`wants_panels`] asks for.
 pub fn forward(attention: &Attention, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, f32>) {
     let &Attention { heads, tq, tk, head_width: width, .. } = attention;
-    let [q, k, v] = [0, 1, 2].map(|i| io.inputs[i].floats());
-    let control = io.inputs[3];
     let [o, lse] = io.outputs else { panic!("attention has two outputs") };
+    let inputs = io.inputs;
+    let scores = tq.min(QUERIES) * tk.next_multiple_of(LINE);
     let dropped = if attention.dropout.is_some() { tq * tk } else { 0 };
-    let stride = tk.next_multiple_of(LINE);
     let lens = match kept {
-        Some(_) => [tq * stride, 0, 0, 0],
-        None => [tq * stride, panels_len(width, tk), panels_len(tk, width), dropped],
+        Some(_) => [scores, 0, 0, 0],
+        None => [scores, panels_len(width, tk), panels_len(tk, width), dropped],
     };
     let each = |(entry, (o, lse)): (usize, (&mut [f32], &mut [f32]))| {
         scratch(lens, |[scores, keys, values, factors]| {
-            for head in 0..heads {
+            for (head, lse) in lse.chunks_exact_mut(tq).enumerate() {
                 let at = Head { entry, head, width };
                 let number = entry * heads + head;
-                let lse = &mut lse[head * tq..];
+                let dropped = mask(attention, inputs[3], number, factors);
+                let factors = dropped.then_some(&*factors);
+                let queries = at.view(inputs[0].floats(), attention.q, tq);
                 let o = &mut o[head * width..];
                 let mut attend = |keys: &[f32], values: &[f32]| {
-                    let queries = at.view(q, attention.q, tq);
-                    let scale = Finish::scaled(attention.scale() as f32);
-                    multiply([tq, width, tk], queries, keys, scores, stride, scale);
-                    arch().dispatch(Softmax { scores, tk, lse });
-                    if mask(attention, control, number, factors) {
-                        vectorised(
-                            #[inline(always)]
-                            || {
-                                let rows = scores.chunks_exact_mut(stride).zip(factors.chunks_exact(tk));
-                                rows.for_each(|(s, f)| s.iter_mut().zip(f).for_each(|(s, &f)| *s *= f));
-                            },
-                        );
-                    }
-                    let scores = packed(scores, stride);
-                    multiply([tq, tk, width], scores, values, o, attention.o.stride, Finish::scaled(1.0));
+                    arch().dispatch(Attend { attention, queries, keys, values, factors, scores, o, lse });
                 };
                 if let Some(kept) = kept {
                     attend(kept.read(2 * number).as_ref(), kept.read(2 * number + 1).as_ref());
                 } else {
-                    pack(transposed(at.view(k, attention.k, tk)), [width, tk], keys);
-                    pack(at.view(v, attention.v, tk), [tk, width], values);
+                    pack(transposed(at.view(inputs[1].floats(), attention.k, tk)), [width, tk], keys);
+                    pack(at.view(inputs[2].floats(), attention.v, tk), [tk, width], values);
                     attend(keys, values);
                 }
             }
@@ -136,52 +123,72 @@ pub fn forward(attention: &Attention, kept: Option<Operands<'_>>, io: &mut Io<'_
     }
 }
 
-/// Rows of `tk` scores, whole cache lines apart, become probabilities; `lse` gets each row's ln Σ exp. What lies behind a
-/// row's scores takes part with a weight of nothing, so that every loop is over whole lines.
-struct Softmax<'a> {
+/// Queries that are answered together: what they score stays in the first-level cache.
+const QUERIES: usize = LINE;
+
+/// One head of one batch entry.
+struct Attend<'a> {
+    attention: &'a Attention,
+    queries: View<'a>,
+    /// Transposed, in panels.
+    keys: &'a [f32],
+    /// In panels.
+    values: &'a [f32],
+    /// [tq, tk], where some probabilities are dropped.
+    factors: Option<&'a [f32]>,
+    /// Room for the scores of [`QUERIES`], whole cache lines to a row.
     scores: &'a mut [f32],
-    tk: usize,
+    /// Rows of the head's answers, as far apart as the attention says.
+    o: &'a mut [f32],
     lse: &'a mut [f32],
 }
 
-impl WithSimd for Softmax<'_> {
+impl WithSimd for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, tk, lse } = self;
-        let stride = tk.next_multiple_of(LINE);
-        let rows = scores.len() / stride;
-        for (scores, lse) in scores.chunks_mut(LINE * stride).zip(lse[..rows].chunks_mut(LINE)) {
-            let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
-            for ((row, kept_top), kept_total) in
-                scores.chunks_exact_mut(stride).zip(&mut tops).zip(&mut totals)
-            {
-                row[tk..].fill(-1e30);
-                let top = max(simd, row);
-                by_lines(row, |s| exp(s - top));
-                let total = sum(simd, row, |s| s);
-                let share = 1.0 / total;
-                by_lines(row, |s| s * share);
-                (*kept_top, *kept_total) = (top, total);
+        let &Attention { tk, head_width: width, .. } = self.attention;
+        let (stride, scale) = (tk.next_multiple_of(LINE), self.attention.scale() as f32);
+        let answers = self.o.chunks_mut(QUERIES * self.attention.o.stride);
+        for (block, (lse, answers)) in self.lse.chunks_mut(QUERIES).zip(answers).enumerate() {
+            let first = block * QUERIES;
+            let queries = View { data: &self.queries.data[first * self.queries.row..], ..self.queries };
+            let scores = &mut self.scores[..lse.len() * stride];
+            multiply_block(simd, [width, tk], queries, self.keys, scores, stride, Finish::scaled(1.0));
+            softmax(simd, scores, tk, scale, lse);
+            if let Some(factors) = self.factors {
+                let rows = scores.chunks_exact_mut(stride).zip(factors[first * tk..].chunks_exact(tk));
+                rows.for_each(|(s, f)| s.iter_mut().zip(f).for_each(|(s, &f)| *s *= f));
             }
-            let mut logs = [0.0; LINE];
-            for ((log, &top), &total) in logs.iter_mut().zip(&tops).zip(&totals) {
-                *log = top + ln(total);
-            }
-            lse.copy_from_slice(&logs[..lse.len()]);
+            let scores = packed(scores, stride);
+            let stride = self.attention.o.stride;
+            multiply_block(simd, [tk, width], scores, self.values, answers, stride, Finish::scaled(1.0));
         }
     }
 }
 
-/// Each x becomes f(x), in whole cache lines.
+/// At most [`LINE`] rows of `tk` scores, whole cache lines apart, become probabilities, `scale` times each being what counts;
+/// `lse` gets each row's ln Σ exp. What lies behind a row's scores takes part with a weight of nothing, so that every loop
+/// is over whole lines.
 #[inline(always)]
-fn by_lines(row: &mut [f32], f: impl Fn(f32) -> f32) {
-    for line in row.as_chunks_mut::<LINE>().0 {
-        for x in line {
-            *x = f(*x);
-        }
+fn softmax<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) {
+    let stride = tk.next_multiple_of(LINE);
+    let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
+    for ((row, kept_top), kept_total) in scores.chunks_exact_mut(stride).zip(&mut tops).zip(&mut totals) {
+        row[tk..].fill(-1e30);
+        let top = max(simd, row);
+        each(row, |s| exp(scale * (s - top)));
+        let total = sum(simd, row, |s| s);
+        let share = 1.0 / total;
+        each(row, |s| s * share);
+        (*kept_top, *kept_total) = (top, total);
     }
+    let mut logs = [0.0; LINE];
+    for ((log, &top), &total) in logs.iter_mut().zip(&tops).zip(&totals) {
+        *log = scale.mul_add(top, ln(total));
+    }
+    lse.copy_from_slice(&logs[..lse.len()]);
 }
 
 /// A head's matrices [tq, tk] in the backward pass.

@@ -1,10 +1,8 @@
 //! Which kernels have fast bodies in f32: the same work as their twins, checked by the same case tables.
 
-use arrayvec::ArrayVec;
-
 use super::panels::{Layout, Operands};
 use super::{attention, product, rows};
-use crate::kernels::{Float, Io, Kernel, MAX_BINDINGS, Slice};
+use crate::kernels::{Float, Io, Kernel};
 
 /// Which operands a kernel's fast body reads from panels, if these outlive many launches: in which input they lie, and
 /// where.
@@ -19,12 +17,7 @@ pub fn wants_panels(kernel: &Kernel) -> Vec<(usize, Layout)> {
 /// Runs a fast body where there is one for this kernel and precision; says whether it did. `kept` are operands in
 /// panels, where [`wants_panels`] asked for them.
 pub fn run<T: Float>(kernel: &Kernel, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, T>) -> bool {
-    let outputs = io.outputs.iter_mut().map(|out| T::as_f32_mut(out));
-    let Some(mut outputs) = outputs.collect::<Option<ArrayVec<_, MAX_BINDINGS>>>() else {
-        return false;
-    };
-    let inputs: ArrayVec<Slice<'_, f32>, MAX_BINDINGS> = io.inputs.iter().copied().map(narrow).collect();
-    let io = &mut Io { inputs: &inputs, outputs: &mut outputs };
+    let Some(io) = T::io_as_f32(io) else { return false };
     match kernel {
         Kernel::Matmul(kernel) => match kept {
             Some(kept) => product::run_by_panels(kernel, kept.read(0).as_ref(), io),
@@ -46,15 +39,4 @@ pub fn run<T: Float>(kernel: &Kernel, kept: Option<Operands<'_>>, io: &mut Io<'_
         _ => return false,
     }
     true
-}
-
-/// The same input, its floats as what they are.
-fn narrow<T: Float>(input: Slice<'_, T>) -> Slice<'_, f32> {
-    match input {
-        Slice::F(values) => T::as_f32(values).map_or(Slice::Nothing, Slice::F),
-        Slice::H(halves) => Slice::H(halves),
-        Slice::U8(bytes) => Slice::U8(bytes),
-        Slice::U32(words) => Slice::U32(words),
-        Slice::Nothing => Slice::Nothing,
-    }
 }

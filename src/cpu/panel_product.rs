@@ -10,15 +10,28 @@ use pulp::{Simd, WithSimd};
 use super::panels::{PANEL, panel_width};
 use super::product::{View, prefetch};
 use super::scratch::LINE;
-use super::simd::{activate, arch};
+use super::simd::{activate_each, arch};
 use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::activation::Activation;
 
 /// Terms of a sum between two visits of the result: so many of some rows of A fit the first-level cache.
 const DEPTH: usize = 1024;
 
-/// Rows of a tile.
-const MOST_ROWS: usize = 6;
+/// Rows of a tile: sums enough to keep the multipliers busy, and not more than the registers hold.
+const fn most_rows(vectors: usize) -> usize {
+    if vectors == 1 { 8 } else { 6 }
+}
+
+/// A block for each index below a constant, written out: sums stay in registers only if every index into them is known
+/// where it is compiled, and whether loops are unrolled is up to the compiler, which changes its mind.
+macro_rules! each_below {
+    ($i:ident in [$($at:literal)*], $end:ident, $body:block) => {
+        $({
+            let $i: usize = $at;
+            if $i < $end $body
+        })*
+    };
+}
 
 /// What becomes of a sum: residual + α f(sum + bias).
 #[derive(Debug, Clone, Copy)]
@@ -67,12 +80,31 @@ pub fn multiply(
     // Each term costs a quarter of what it does where operands are packed first.
     let shared = worth_sharing(m * k * n / 4);
     let each = |(block, c): (usize, &mut [f32])| {
-        let c: Block<'_> = c.chunks_mut(stride).map(|row| &mut row[..n]).collect();
+        let mut of_block = Block::new();
+        c.chunks_mut(stride).for_each(|row| of_block.push(&mut row[..n]));
         let columns = if shared { n.div_ceil(rayon::current_num_threads()) } else { n };
-        product.by_columns(block * rows, 0, c, columns.next_multiple_of(PANEL));
+        product.by_columns(block * rows, 0, &mut of_block, columns.next_multiple_of(PANEL));
     };
     let c = &mut c[..(m - 1) * stride + n];
     each_chunk(shared && blocks > 1, c, rows * stride, each);
+}
+
+/// The same on the calling thread, inside of what is vectorised already: see [`pulp::WithSimd`]. C has as many rows as fit
+/// its slice, not more than a block's.
+#[inline(always)]
+pub fn multiply_block<S: Simd>(
+    simd: S,
+    [k, n]: [usize; 2],
+    a: View<'_>,
+    panels: &[f32],
+    c: &mut [f32],
+    stride: usize,
+    finish: Finish<'_>,
+) {
+    let mut rows = Block::new();
+    c.chunks_mut(stride).for_each(|row| rows.push(&mut row[..n]));
+    let product = Product { k, n, a, panels, finish };
+    Part { product, first: 0, start: 0, c: &mut rows }.with_simd(simd);
 }
 
 /// What all parts of a product share.
@@ -88,10 +120,10 @@ struct Product<'a> {
 impl Product<'_> {
     /// Some rows from `first` on and some columns from `start` on, whole panels, not more than `most` to a thread: each
     /// panel is then read by one thread alone.
-    fn by_columns(self, first: usize, start: usize, mut c: Block<'_>, most: usize) {
+    fn by_columns(self, first: usize, start: usize, c: &mut [&mut [f32]], most: usize) {
         let width = c.first().map_or(0, |row| row.len());
         if width <= most {
-            arch().dispatch(Part { product: self, first, start, c: &mut c });
+            arch().dispatch(Part { product: self, first, start, c });
             return;
         }
         let half = (width / 2).next_multiple_of(PANEL);
@@ -102,8 +134,8 @@ impl Product<'_> {
             right.push(far);
         }
         rayon::join(
-            || self.by_columns(first, start, left, most),
-            || self.by_columns(first, start + half, right, most),
+            || self.by_columns(first, start, &mut left, most),
+            || self.by_columns(first, start + half, &mut right, most),
         );
     }
 }
@@ -126,7 +158,6 @@ impl WithSimd for Part<'_, '_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         let (rows, end) = (self.c.len(), self.start + self.c[0].len());
-        let tiles = rows.div_ceil(MOST_ROWS);
         let mut depth = 0;
         loop {
             let terms = depth..(depth + DEPTH).min(self.product.k);
@@ -138,6 +169,7 @@ impl WithSimd for Part<'_, '_> {
                     2.. => 2,
                     _ => 1,
                 };
+                let tiles = rows.div_ceil(most_rows(vectors));
                 let mut row = 0;
                 for tile in 0..tiles {
                     let at = Tile { row, column, terms: (terms.start, terms.end), line: tile };
@@ -179,14 +211,14 @@ impl Part<'_, '_> {
             3 => self.tile::<S, 3, V>(simd, at),
             4 => self.tile::<S, 4, V>(simd, at),
             5 => self.tile::<S, 5, V>(simd, at),
-            _ => self.tile::<S, MOST_ROWS, V>(simd, at),
+            6 => self.tile::<S, 6, V>(simd, at),
+            7 => self.tile::<S, 7, V>(simd, at),
+            _ => self.tile::<S, 8, V>(simd, at),
         }
     }
 
-    /// R rows by V vectors of columns. Its loops are over indices and its sums never move, so that they stay in registers:
-    /// iterators over them, or a sum taken by value, leave them in memory, at half the speed.
+    /// R rows by V vectors of columns.
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, at: Tile) {
         let Tile { row, column, terms: (from, to), line } = at;
         let Product { k: depth, n, a, panels, finish } = self.product;
@@ -194,18 +226,16 @@ impl Part<'_, '_> {
         let (panel, inside) = (column / PANEL * PANEL, column % PANEL / lanes);
         let width = panel_width(panel, n);
         let (b, _) = S::as_simd_f32s(&panels[panel * depth + from * width..][..count * width]);
-        let a: [&[f32]; R] =
-            std::array::from_fn(|r| &a.data[(self.first + row + r) * a.row + from..][..count]);
-        let columns = |v: usize| column + v * lanes..(column + (v + 1) * lanes).min(n);
-        let of_part = |columns: Range<usize>| columns.start - self.start..columns.end - self.start;
+        let a: [&[f32]; R] = std::array::from_fn(|r| &a.data[(self.first + row + r) * a.row + from..][..count]);
+        let columns = column..(column + V * lanes).min(n);
+        let of_part = columns.start - self.start..columns.end - self.start;
 
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         if from > 0 {
-            for r in 0..R {
-                for v in 0..V {
-                    sums[r][v] = load(simd, &self.c[row + r][of_part(columns(v))]);
-                }
-            }
+            each_below!(r in [0 1 2 3 4 5 6 7], R, {
+                let c = &self.c[row + r][of_part.clone()];
+                each_below!(v in [0 1 2 3], V, { sums[r][v] = load(simd, &c[(v * lanes).min(c.len())..]) });
+            });
         }
         // What is read next, if it is far away, comes nearer meanwhile: a cache line of each of its rows by each of the
         // first tiles.
@@ -215,26 +245,28 @@ impl Part<'_, '_> {
             if line < PANEL / LINE {
                 prefetch(next, k * PANEL + line * LINE);
             }
-            for r in 0..R {
+            each_below!(r in [0 1 2 3 4 5 6 7], R, {
                 let x = simd.splat_f32s(a[r][k]);
-                for v in 0..V {
-                    sums[r][v] = simd.mul_add_e_f32s(x, b[v], sums[r][v]);
-                }
-            }
+                each_below!(v in [0 1 2 3], V, { sums[r][v] = simd.mul_add_e_f32s(x, b[v], sums[r][v]) });
+            });
         }
         let done = to == depth;
-        for r in 0..R {
-            let number = self.first + row + r;
-            for v in 0..V {
-                let sum = match done {
-                    true => finish.of(simd, sums[r][v], number, columns(v), n),
-                    false => sums[r][v],
+        let bias = finish.bias.filter(|_| done).map(|bias| &bias[columns.clone()]);
+        each_below!(r in [0 1 2 3 4 5 6 7], R, {
+            let c = &mut self.c[row + r][of_part.clone()];
+            each_below!(v in [0 1 2 3], V, {
+                let at = (v * lanes).min(c.len());
+                let sum = match bias {
+                    Some(bias) => simd.add_f32s(sums[r][v], load(simd, &bias[at..])),
+                    None => sums[r][v],
                 };
-                store(simd, &mut self.c[row + r][of_part(columns(v))], sum);
-            }
-            if done && finish.is_smooth() {
-                let columns = column..columns(V - 1).end;
-                finish.smoothly(number, columns.clone(), n, &mut self.c[row + r][of_part(columns)]);
+                store(simd, &mut c[at..], sum);
+            });
+        });
+        if done {
+            for r in row..row + R {
+                let c = &mut self.c[r][of_part.clone()];
+                finish.row(simd, self.first + r, columns.clone(), n, c);
             }
         }
     }
@@ -259,41 +291,35 @@ fn store<S: Simd>(simd: S, to: &mut [f32], values: S::f32s) {
 }
 
 impl Finish<'_> {
-    /// What becomes of some of a row's sums; with a smooth activation the bias alone is added, and the rest is left to
-    /// [`Self::smoothly`].
+    /// What becomes of some of a row's sums, the bias among them, while they are in the first-level cache.
     #[inline(always)]
-    fn of<S: Simd>(&self, simd: S, mut sum: S::f32s, row: usize, columns: Range<usize>, n: usize) -> S::f32s {
-        if let Some(bias) = self.bias {
-            sum = simd.add_f32s(sum, load(simd, &bias[columns.clone()]));
-        }
-        if self.is_smooth() {
-            return sum;
-        }
-        if self.activation == Activation::Relu {
-            sum = simd.max_f32s(sum, simd.splat_f32s(0.0));
-        }
-        if self.alpha != 1.0 {
-            sum = simd.mul_f32s(sum, simd.splat_f32s(self.alpha));
+    fn row<S: Simd>(&self, simd: S, row: usize, columns: Range<usize>, n: usize, c: &mut [f32]) {
+        match self.activation {
+            Activation::None if self.alpha == 1.0 => {}
+            Activation::None => each_vector(simd, c, |_, x| simd.mul_f32s(x, simd.splat_f32s(self.alpha))),
+            Activation::Relu => each_vector(simd, c, |_, x| {
+                simd.mul_f32s(simd.max_f32s(x, simd.splat_f32s(0.0)), simd.splat_f32s(self.alpha))
+            }),
+            smooth => activate_each(smooth, self.alpha, c),
         }
         if let Some((residual, repeat)) = self.residual {
-            sum = simd.add_f32s(sum, load(simd, &residual[row % repeat * n..][columns]));
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn smoothly(&self, row: usize, columns: Range<usize>, n: usize, c: &mut [f32]) {
-        for c in c.iter_mut() {
-            *c = self.alpha * activate(self.activation, *c);
-        }
-        if let Some((residual, repeat)) = self.residual {
-            for (c, &r) in c.iter_mut().zip(&residual[row % repeat * n..][columns]) {
-                *c += r;
-            }
+            let row = if row < repeat { row } else { row % repeat };
+            let residual = &residual[row * n..][columns];
+            each_vector(simd, c, |at, x| simd.add_f32s(x, load(simd, &residual[at..])));
         }
     }
+}
 
-    fn is_smooth(&self) -> bool {
-        !matches!(self.activation, Activation::None | Activation::Relu)
+/// Each vector of values becomes f of its place and itself. Left to itself the compiler gathers what is no further apart
+/// than lines are.
+#[inline(always)]
+fn each_vector<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(usize, S::f32s) -> S::f32s) {
+    let (vectors, rest) = S::as_mut_simd_f32s(values);
+    let last = vectors.len() * S::F32_LANES;
+    for (v, x) in vectors.iter_mut().enumerate() {
+        *x = f(v * S::F32_LANES, *x);
+    }
+    if !rest.is_empty() {
+        simd.partial_store_f32s(rest, f(last, simd.partial_load_f32s(rest)));
     }
 }

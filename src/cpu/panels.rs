@@ -56,7 +56,7 @@ fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {
     }
     if b.column == 1 {
         for (i, to) in panel.chunks_exact_mut(width).enumerate() {
-            to[..n].copy_from_slice(&b.data[i * b.row..][..n]);
+            copy(&b.data[i * b.row..][..n], &mut to[..n]);
         }
         return;
     }
@@ -75,6 +75,17 @@ fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {
                 }
             }
         }
+    }
+}
+
+/// A few lines, without a call.
+fn copy(from: &[f32], to: &mut [f32]) {
+    let ((lines, rest), (to_lines, to_rest)) = (from.as_chunks::<LINE>(), to.as_chunks_mut::<LINE>());
+    for (to, from) in to_lines.iter_mut().zip(lines) {
+        *to = *from;
+    }
+    for (to, &from) in to_rest.iter_mut().zip(rest) {
+        *to = from;
     }
 }
 

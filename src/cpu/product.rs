@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::panel_product::{Finish, multiply};
 use super::panels::Layout;
-use super::simd::{activate, vectorised};
+use super::simd::{activate_each, vectorised};
 use super::threads::{each_chunk, is_large, may_share, worth_sharing};
 use crate::kernels::activation::Activation;
 use crate::kernels::matmul::{Matmul, Matrix};
@@ -284,14 +284,11 @@ impl Ends<'_> {
             #[inline(always)]
             || {
                 for (i, row) in c.chunks_mut(stride).enumerate() {
-                    for c in &mut row[..n] {
-                        *c = kernel.alpha * activate(kernel.activation, *c);
-                    }
+                    let c = &mut row[..n];
+                    activate_each(kernel.activation, kernel.alpha, c);
                     if let Some(repeat) = kernel.residual_rows {
                         let residual = &self.residual[(first + i) % repeat * n..][..n];
-                        for (c, &r) in row[..n].iter_mut().zip(residual) {
-                            *c += r;
-                        }
+                        c.iter_mut().zip(residual).for_each(|(c, &r)| *c += r);
                     }
                 }
             },

@@ -211,30 +211,29 @@ impl<T: Float> Program<T> {
 
 impl<T: Float> Launch<T> {
     fn run(&self, fast: bool) {
-        let guards: ArrayVec<_, MAX_BINDINGS> = self.inputs.iter().map(Buffer::read).collect();
-        let inputs: ArrayVec<Slice<'_, T>, MAX_BINDINGS> = guards
-            .iter()
-            .zip(&self.step.inputs)
-            .map(|(guard, binding)| {
-                let range = binding.offset..binding.offset + binding.len;
-                match (&**guard, binding.place) {
-                    (_, Place::Nothing) => Slice::Nothing,
-                    (Data::F(data), _) => Slice::F(&data[range]),
-                    (Data::H(data), _) => Slice::H(&data[range]),
-                    (Data::U8(data), _) => Slice::U8(&data[range]),
-                    (Data::U32(data), _) => Slice::U32(&data[range]),
-                }
-            })
-            .collect();
-        let mut written: ArrayVec<_, MAX_BINDINGS> = self.outputs.iter().map(Buffer::write).collect();
-        let mut outputs: ArrayVec<&mut [T], MAX_BINDINGS> = written
-            .iter_mut()
-            .zip(&self.step.outputs)
-            .map(|(guard, binding)| match &mut **guard {
+        // Filled where they stay: collected they would be moved, which a short launch would notice.
+        let mut guards: ArrayVec<_, MAX_BINDINGS> = ArrayVec::new();
+        self.inputs.iter().for_each(|input| guards.push(input.read()));
+        let mut inputs: ArrayVec<Slice<'_, T>, MAX_BINDINGS> = ArrayVec::new();
+        for (guard, binding) in guards.iter().zip(&self.step.inputs) {
+            let range = binding.offset..binding.offset + binding.len;
+            inputs.push(match (&**guard, binding.place) {
+                (_, Place::Nothing) => Slice::Nothing,
+                (Data::F(data), _) => Slice::F(&data[range]),
+                (Data::H(data), _) => Slice::H(&data[range]),
+                (Data::U8(data), _) => Slice::U8(&data[range]),
+                (Data::U32(data), _) => Slice::U32(&data[range]),
+            });
+        }
+        let mut written: ArrayVec<_, MAX_BINDINGS> = ArrayVec::new();
+        self.outputs.iter().for_each(|output| written.push(output.write()));
+        let mut outputs: ArrayVec<&mut [T], MAX_BINDINGS> = ArrayVec::new();
+        for (guard, binding) in written.iter_mut().zip(&self.step.outputs) {
+            outputs.push(match &mut **guard {
                 Data::F(data) => &mut data[binding.offset..binding.offset + binding.len],
                 _ => &mut [],
-            })
-            .collect();
+            });
+        }
         let mut io = Io { inputs: &inputs, outputs: &mut outputs };
         let buffer = |input: usize| match guards.get(input).map(|guard| &**guard) {
             Some(Data::F(data)) => (T::as_f32(data).unwrap_or_default(), self.inputs[input].writes()),

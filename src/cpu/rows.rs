@@ -3,9 +3,9 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::scratch::scratch;
-use super::simd::{activate, arch, slope, sum, sum2, vectorised};
-use super::threads::{each_chunk, may_share};
+use super::scratch::{LINE, scratch};
+use super::simd::{activate_each, arch, slope, sum, sum2, vectorised};
+use super::threads::{each_chunk, may_share, worth_sharing};
 use crate::kernels::Io;
 use crate::kernels::Slice;
 use crate::kernels::activation::{Activate, ActivateBackward};
@@ -36,9 +36,8 @@ pub fn activation(kernel: &Activate, io: &mut Io<'_, '_, f32>) {
         vectorised(
             #[inline(always)]
             || {
-                for (y, &x) in y.iter_mut().zip(&x[first..]) {
-                    *y = activate(kernel.kind, x);
-                }
+                y.copy_from_slice(&x[first..][..y.len()]);
+                activate_each(kernel.kind, 1.0, y);
             },
         );
     });
@@ -276,17 +275,32 @@ pub fn layer_norm_backward_params(kernel: &LayerNormBackwardParams, io: &mut Io<
 /// Patches of images.
 pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) {
     match io.inputs[0] {
-        Slice::U8(images) => patches(kernel, images, |byte| f32::from(byte) / 255.0, io),
-        images => patches(kernel, images.floats(), |level| level, io),
+        Slice::U8(images) => patches(kernel, images, 1.0 / 255.0, io),
+        images => patches(kernel, images.floats(), 1.0, io),
     }
 }
 
-fn patches<P: Copy + Sync>(
-    kernel: &Patchify,
-    images: &[P],
-    level: impl Fn(P) -> f32 + Sync,
-    io: &mut Io<'_, '_, f32>,
-) {
+/// A picture's element.
+trait Pixel: Copy + Sync {
+    fn level(self) -> f32;
+}
+
+impl Pixel for u8 {
+    #[inline(always)]
+    fn level(self) -> f32 {
+        f32::from(self)
+    }
+}
+
+impl Pixel for f32 {
+    #[inline(always)]
+    fn level(self) -> f32 {
+        self
+    }
+}
+
+/// `unit`: what a level of one stands for.
+fn patches<P: Pixel>(kernel: &Patchify, images: &[P], unit: f32, io: &mut Io<'_, '_, f32>) {
     let affine = io.inputs[1].floats();
     let (patch, columns) = (kernel.patch, kernel.columns());
     let (down, across) = (kernel.height / patch, kernel.width / patch);
@@ -299,17 +313,15 @@ fn patches<P: Copy + Sync>(
             || {
                 for channel in 0..kernel.channels {
                     let (scale, shift) = match kernel.normalize {
-                        true => (affine[channel], affine[kernel.channels + channel]),
-                        false => (1.0, 0.0),
+                        true => (affine[channel] * unit, affine[kernel.channels + channel]),
+                        false => (unit, 0.0),
                     };
                     for y in 0..patch {
                         let plane = (entry * kernel.channels + channel) * kernel.height + top + y;
                         let line = &images[plane * kernel.width..][..kernel.width];
                         for (place, pixels) in line.chunks_exact(patch).enumerate() {
                             let to = &mut out[place * columns + (channel * patch + y) * patch..][..patch];
-                            for (to, &pixel) in to.iter_mut().zip(pixels) {
-                                *to = level(pixel) * scale + shift;
-                            }
+                            levels(pixels, scale, shift, to);
                         }
                     }
                 }
@@ -317,7 +329,19 @@ fn patches<P: Copy + Sync>(
         );
     };
     let len = kernel.batch * down * strip;
-    each_chunk(may_share(), &mut io.outputs[0][kernel.first * columns..][..len], strip, each);
+    each_chunk(worth_sharing(len), &mut io.outputs[0][kernel.first * columns..][..len], strip, each);
+}
+
+/// scale · pixel + shift, in runs of a known length, which become vectors.
+#[inline(always)]
+fn levels<P: Pixel>(pixels: &[P], scale: f32, shift: f32, to: &mut [f32]) {
+    let ((runs, rest), (to_runs, to_rest)) = (pixels.as_chunks::<LINE>(), to.as_chunks_mut::<LINE>());
+    for (to, pixels) in to_runs.iter_mut().zip(runs) {
+        *to = pixels.map(|pixel| pixel.level().mul_add(scale, shift));
+    }
+    for (to, &pixel) in to_rest.iter_mut().zip(rest) {
+        *to = pixel.level().mul_add(scale, shift);
+    }
 }
 
 /// Adam, AdamW and the average.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use pulp::Simd;
 
+use super::scratch::LINE;
 use crate::kernels::activation::Activation;
 
 static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
@@ -96,6 +97,32 @@ pub fn activate(kind: Activation, x: f32) -> f32 {
     }
 }
 
+/// Each x becomes f(x): whole lines first, which become vectors.
+#[inline(always)]
+pub fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
+    let (lines, rest) = values.as_chunks_mut::<LINE>();
+    for line in lines {
+        for x in line {
+            *x = f(*x);
+        }
+    }
+    for x in rest {
+        *x = f(*x);
+    }
+}
+
+/// Each x becomes α f(x). The kind is told apart once: loops that do so for each element are not vectors.
+#[inline(always)]
+pub fn activate_each(kind: Activation, alpha: f32, values: &mut [f32]) {
+    match kind {
+        Activation::None => values.iter_mut().for_each(|x| *x *= alpha),
+        Activation::Relu => values.iter_mut().for_each(|x| *x = alpha * x.max(0.0)),
+        Activation::Gelu => each(values, |x| alpha * activate(Activation::Gelu, x)),
+        Activation::Silu => each(values, |x| alpha * activate(Activation::Silu, x)),
+        Activation::GeluTanh => each(values, |x| alpha * activate(Activation::GeluTanh, x)),
+    }
+}
+
 /// f'(x); for kinds without a fast form, the twin's.
 #[inline(always)]
 pub fn slope(kind: Activation, x: f32) -> f32 {
@@ -115,7 +142,7 @@ pub fn slope(kind: Activation, x: f32) -> f32 {
 }
 
 /// Running values of a reduction: whole vectors of any processor.
-const RUNNING: usize = 16;
+const RUNNING: usize = LINE;
 
 /// Σ f(i). Called where `simd`'s instructions may be used, as all that follows: see [`pulp::WithSimd`].
 #[inline(always)]

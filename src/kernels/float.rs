@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
+use super::Io;
+
 /// f32 or f64.
 pub trait Float:
     Copy
@@ -56,14 +58,14 @@ pub trait Float:
     fn smaller(self, other: Self) -> Self {
         if other < self { other } else { self }
     }
-    /// A fast body's chance: f32 slices where this is f32, `None` otherwise.
+    /// The same slice where this is f32, `None` otherwise.
     fn as_f32(slice: &[Self]) -> Option<&[f32]>;
-    /// As [`Float::as_f32`], to write to.
-    fn as_f32_mut(slice: &mut [Self]) -> Option<&mut [f32]>;
+    /// A fast body's chance: the same where this is f32, `None` otherwise.
+    fn io_as_f32<'r, 'a, 'b>(io: &'r mut Io<'a, 'b, Self>) -> Option<&'r mut Io<'a, 'b, f32>>;
 }
 
 macro_rules! float {
-    ($t:ty, $erf:path, $as_f32:expr, $as_f32_mut:expr) => {
+    ($t:ty, $erf:path, $as_f32:expr, $io_as_f32:expr) => {
         impl Float for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -114,8 +116,8 @@ macro_rules! float {
             fn as_f32(slice: &[Self]) -> Option<&[f32]> {
                 $as_f32(slice)
             }
-            fn as_f32_mut(slice: &mut [Self]) -> Option<&mut [f32]> {
-                $as_f32_mut(slice)
+            fn io_as_f32<'r, 'a, 'b>(io: &'r mut Io<'a, 'b, Self>) -> Option<&'r mut Io<'a, 'b, f32>> {
+                $io_as_f32(io)
             }
         }
     };
