@@ -1,4 +1,4 @@
-// uses: activation, product, operands
+// uses: activation, product, operands, edges
 // Matrix product by 128x128 tiles, for products large enough to fill a GPU with them: a workgroup stages 8 columns of A
 // and 8 rows of B in workgroup memory, and each of its 256 invocations keeps 8x8 results in registers, four blocks of
 // 4x4 that are 64 rows and columns apart, so that neighbours read neighbouring vec4s.
@@ -76,14 +76,4 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         s0 = s1; s1 = s2; s2 = s3; s3 = s4; s4 = s5; s5 = s6; s6 = s7;
         t0 = t1; t1 = t2; t2 = t3; t3 = t4; t4 = t5; t5 = t6; t6 = t7;
     }
-}
-
-fn a_or_zero(base: u32, i: u32, k: u32) -> f32 {
-    let inside = i < p.m && k < p.k;
-    return select(0.0, a[select(0u, base + i * p.a_row + k * p.a_column, inside)], inside);
-}
-
-fn b_or_zero(base: u32, k: u32, j: u32) -> f32 {
-    let inside = k < p.k && j < p.n;
-    return select(0.0, b_at(select(0u, base + k * p.b_row + j * p.b_column, inside)), inside);
 }

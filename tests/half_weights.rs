@@ -1,7 +1,7 @@
 //! Weights stored as f16: how near a policy stays to its own f32, what that saves, and what is refused.
 
 use flowgpu::Result;
-use flowgpu::graph::Device;
+use flowgpu::graph::{Device, trial};
 use flowgpu::kernels::check::Distance;
 use flowgpu::policy::{
     Config, Images, Network, Observations, Parts, Policy, Pretrained, Stats, WeightStorage, resolve_policy,
@@ -98,6 +98,34 @@ fn check(name: &str, pretrained: &Pretrained) {
         assert!(same.nmse <= 1e-10, "{device} reads other weights than the oracle: {same:?}");
         assert!(bytes as f64 <= 0.55 * whole as f64, "{bytes} of {whole}");
     }
+}
+
+#[test]
+fn products_of_halves_stay_near_their_f32() {
+    let oracle = Device::open("oracle").expect("always there");
+    let gpu = Device::open("gpu").expect("this machine has one");
+    let others = trial::other_classes(&gpu).expect("opens again");
+    let has = |device: &Device| WeightStorage::F16Products.check(device).is_ok();
+    let Some(device) = others.into_iter().chain([gpu.clone()]).find(has) else {
+        println!("skipped: {gpu} has no cooperative matrices (lavapipe has them from Mesa 26 on)");
+        return;
+    };
+    for name in ["pursuit", "pendulum"] {
+        let pretrained = resolve_policy(name).expect("built in");
+        let (reference, _) = chunks(&pretrained, &oracle, WeightStorage::F32).expect("samples");
+        let (rounded, _) = chunks(&pretrained, &device, WeightStorage::F16Products).expect("samples");
+        let distance = Distance::between(&rounded, &reference);
+        println!("{name} on {device}: NMSE {:.1e}, largest error {:.1e}", distance.nmse, distance.max_abs);
+        assert!(distance.nmse > 0.0 && distance.nmse <= NMSE && distance.max_abs <= MAX_ABS, "{distance:?}");
+    }
+}
+
+#[test]
+fn products_of_halves_are_refused_where_nothing_multiplies_them() {
+    let pretrained = resolve_policy("pendulum").expect("built in");
+    let error =
+        chunks(&pretrained, &Device::Cpu, WeightStorage::F16Products).expect_err("no such units").to_string();
+    assert!(error.contains("cpu has no cooperative matrices") && error.contains("--weights f16"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
-use flowgpu::kernels::{AdapterClass, Dispatch, Shader, all_cases};
+use flowgpu::kernels::{AdapterClass, Dispatch, Matrices, Shader, all_cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess};
@@ -17,11 +17,20 @@ struct Launch {
     outputs: usize,
 }
 
+/// Every class of adapters.
+const CLASSES: [AdapterClass; 5] = [
+    AdapterClass::Gpu,
+    AdapterClass::GpuWithMatrices(Matrices { side: 8, lanes: 32 }),
+    AdapterClass::GpuWithMatrices(Matrices { side: 16, lanes: 32 }),
+    AdapterClass::Software,
+    AdapterClass::SoftwareSubgroup,
+];
+
 /// Each shader with each set of knobs that a case launches on any class of adapters.
 static LAUNCHES: LazyLock<Vec<Launch>> = LazyLock::new(|| {
     let mut launches = BTreeMap::new();
     for case in all_cases() {
-        for class in [AdapterClass::Gpu, AdapterClass::Software, AdapterClass::SoftwareSubgroup] {
+        for class in CLASSES {
             let dispatch = case.kernel.dispatch(class);
             let key = format!("{} {:?}", dispatch.shader.name, dispatch.knobs);
             let (inputs, outputs) = (case.inputs.len(), case.outputs.len());
@@ -51,7 +60,11 @@ fn load(launch: &Launch) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
     let mut needs = Capabilities::default();
     needs.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16;"));
-    needs.set(Capabilities::SUBGROUP, text.contains("subgroup"));
+    needs.set(
+        Capabilities::SUBGROUP,
+        text.contains("@builtin(subgroup") || text.contains("subgroupBroadcast"),
+    );
+    needs.set(Capabilities::COOPERATIVE_MATRIX, has_matrices(&launch.dispatch));
     // Every WebGPU adapter has it: halves are unpacked from words, without f16 arithmetic.
     needs.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, text.contains("unpack2x16float"));
     let info = Validator::new(ValidationFlags::all(), needs)
@@ -64,6 +77,11 @@ fn load(launch: &Launch) -> Result<(Module, ModuleInfo), String> {
     let entry = Some((naga::ShaderStage::Compute, "main"));
     let (module, info) = process_overrides(&module, &info, entry, &knobs).map_err(|e| e.to_string())?;
     Ok((module.into_owned(), info.into_owned()))
+}
+
+/// Whether a shader multiplies cooperative matrices, which naga cannot write as HLSL and older Metal does not have.
+fn has_matrices(dispatch: &Dispatch) -> bool {
+    dispatch.shader.text().contains("enable wgpu_cooperative_matrix;")
 }
 
 /// Names of the WGSL files of a folder of the repository.
@@ -149,8 +167,9 @@ fn every_shader_can_be_written_as_spir_v() {
 
 #[test]
 fn every_shader_can_be_written_as_msl() {
-    let options = msl::Options { lang_version: (2, 0), ..Default::default() };
-    each(|_, module, info| {
+    each(|launch, module, info| {
+        let lang_version = if has_matrices(&launch.dispatch) { (2, 3) } else { (2, 0) };
+        let options = msl::Options { lang_version, ..Default::default() };
         let (_, written) =
             msl::write_string(module, info, &options, &Default::default()).map_err(|e| e.to_string())?;
         written.entry_point_names.into_iter().try_for_each(|name| name.map(drop).map_err(|e| e.to_string()))
@@ -159,7 +178,11 @@ fn every_shader_can_be_written_as_msl() {
 
 #[test]
 fn every_shader_can_be_written_as_hlsl() {
-    each(|_, module, info| {
+    each(|launch, module, info| {
+        if has_matrices(&launch.dispatch) {
+            println!("{}: HLSL has no cooperative matrices", launch.dispatch.shader.name);
+            return Ok(());
+        }
         let (options, pipeline, mut text) = (hlsl::Options::default(), Default::default(), String::new());
         let written = hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(module, info, None)

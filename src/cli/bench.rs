@@ -48,10 +48,10 @@ pub struct Args {
     /// euler, heun, midpoint, rk4 or dopri5, which chooses its own steps [default: the policy's]
     #[arg(long, value_name = "NAME", conflicts_with = "train", value_parser = Solver::named)]
     solver: Option<Solver>,
-    /// What the weights are stored as: f16 halves their memory
+    /// What the weights are stored as: f16 halves their memory; f16-products has a GPU's matrix units multiply as well
     #[arg(
         long,
-        value_name = "f32|f16",
+        value_name = "f32|f16|f16-products",
         default_value_t,
         conflicts_with = "train",
         value_parser = WeightStorage::named

@@ -81,8 +81,9 @@ pub struct Args {
     /// Prints where the time goes, kernel by kernel
     #[arg(long, conflicts_with = "json")]
     profile: bool,
-    /// What the weights are stored as: f16 halves their memory and rounds them to 11 bits
-    #[arg(long, value_name = "f32|f16", default_value_t, value_parser = WeightStorage::named)]
+    /// What the weights are stored as: f16 halves their memory and rounds them to 11 bits; f16-products rounds what they
+    /// are multiplied with as well, for a GPU's matrix units
+    #[arg(long, value_name = "f32|f16|f16-products", default_value_t, value_parser = WeightStorage::named)]
     weights: WeightStorage,
     #[command(flatten)]
     device: DeviceArgs,

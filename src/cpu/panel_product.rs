@@ -226,7 +226,8 @@ impl Part<'_, '_> {
         let (panel, inside) = (column / PANEL * PANEL, column % PANEL / lanes);
         let width = panel_width(panel, n);
         let (b, _) = S::as_simd_f32s(&panels[panel * depth + from * width..][..count * width]);
-        let a: [&[f32]; R] = std::array::from_fn(|r| &a.data[(self.first + row + r) * a.row + from..][..count]);
+        let a: [&[f32]; R] =
+            std::array::from_fn(|r| &a.data[(self.first + row + r) * a.row + from..][..count]);
         let columns = column..(column + V * lanes).min(n);
         let of_part = columns.start - self.start..columns.end - self.start;
 

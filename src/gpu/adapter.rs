@@ -1,6 +1,6 @@
 //! Which GPUs there are, and which one a name means.
 
-use crate::kernels::AdapterClass;
+use crate::kernels::{AdapterClass, Matrices};
 use crate::{Error, Result};
 
 /// An adapter as a person sees it.
@@ -18,6 +18,8 @@ pub struct AdapterSummary {
     pub software: bool,
     /// Invocations of a subgroup, where shaders can use subgroups and there is but one size.
     pub subgroup: Option<u32>,
+    /// What its subgroups can multiply together, where there is but one size of them.
+    pub matrices: Option<Matrices>,
     /// Largest storage buffer a shader can see, bytes.
     pub max_binding: u64,
 }
@@ -42,18 +44,33 @@ impl AdapterSummary {
             kind,
             software: info.device_type == wgpu::DeviceType::Cpu,
             subgroup: subgroups.then_some(info.subgroup_max_size),
+            matrices: matrices_of(adapter).filter(|_| subgroups),
             max_binding: adapter.limits().max_storage_buffer_binding_size,
         }
     }
 
     /// The class that kernels choose their variants by.
     pub fn class(&self) -> AdapterClass {
-        match (self.software, self.subgroup) {
-            (true, Some(8)) => AdapterClass::SoftwareSubgroup,
-            (true, _) => AdapterClass::Software,
-            (false, _) => AdapterClass::Gpu,
+        match (self.software, self.subgroup, self.matrices) {
+            (true, Some(8), _) => AdapterClass::SoftwareSubgroup,
+            (true, ..) => AdapterClass::Software,
+            (false, _, Some(matrices)) => AdapterClass::GpuWithMatrices(matrices),
+            (false, ..) => AdapterClass::Gpu,
         }
     }
+}
+
+/// The largest square matrices of f16 with sums of f32 that an adapter multiplies. DX12 has none that naga can write.
+fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let needed = wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let types = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let sides = adapter.cooperative_matrix_properties().into_iter().filter_map(|known| {
+        let square = known.m_size == known.n_size && known.n_size == known.k_size;
+        let fits = square && matches!(known.m_size, 8 | 16) && (known.ab_type, known.cr_type) == types;
+        fits.then_some(known.m_size)
+    });
+    let side = sides.max().filter(|_| adapter.features().contains(needed))?;
+    Some(Matrices { side, lanes: adapter.get_info().subgroup_max_size })
 }
 
 /// Which adapter to take.

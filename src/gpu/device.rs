@@ -61,6 +61,7 @@ impl Gpu {
     ///
     /// # Errors
     /// If there is no such adapter, or its driver refuses.
+    #[allow(unsafe_code)]
     pub fn open(choice: &Choice, checks: Checks) -> Result<Arc<Self>> {
         let adapter = choose(choice)?;
         let summary = AdapterSummary::of(&adapter);
@@ -70,10 +71,19 @@ impl Gpu {
         features.set(wgpu::Features::TIMESTAMP_QUERY, timestamps);
         features.insert(adapter.features() & wgpu::Features::PIPELINE_CACHE);
         features.set(wgpu::Features::SUBGROUP, summary.class() == AdapterClass::SoftwareSubgroup);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if summary.matrices.is_some() {
+            features.insert(wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+            // SAFETY: what is experimental is wgpu's part in shaders with cooperative matrices. Only `matmul_cooperative_*`
+            // have them, which keep to what wgpu documents (all of a workgroup's subgroups load, multiply and store
+            // together, inside of their arrays), and run only where somebody asks for products of f16.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("flowgpu"),
             required_features: features,
             required_limits: adapter.limits(),
+            experimental_features,
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))

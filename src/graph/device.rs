@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
-use crate::kernels::AdapterClass;
 
 /// What runs a program.
 #[derive(Clone)]
@@ -43,7 +42,7 @@ impl Device {
     /// Whether a launch costs more than the little work of a small one: a real GPU, where one launch for all of it is
     /// better even if it leaves most of the GPU idle.
     pub fn favours_few_launches(&self) -> bool {
-        matches!(self, Self::Gpu(gpu) if gpu.class() == AdapterClass::Gpu)
+        matches!(self, Self::Gpu(gpu) if gpu.class().is_gpu())
     }
 }
 

@@ -120,12 +120,13 @@ pub struct Params {
     turns: HashMap<(usize, u32, Dtype), usize>,
     /// What the learning rate of parameters declared now is multiplied by.
     rate: f32,
+    half_products: bool,
 }
 
 impl Default for Params {
     fn default() -> Self {
         let (list, by_name, shards) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { list, by_name, shards, turns: HashMap::new(), rate: 1.0 }
+        Self { list, by_name, shards, turns: HashMap::new(), rate: 1.0, half_products: false }
     }
 }
 
@@ -155,7 +156,18 @@ impl Params {
             halved.rate = self.shards[shard].rate;
             halved.add(name, shape, init, if operand { Dtype::F16 } else { Dtype::F32 }, operand);
         }
-        Self { rate: self.rate, ..halved }
+        Self { rate: self.rate, half_products: self.half_products, ..halved }
+    }
+
+    /// The same parameters; products with f16 weights may round their other operand to f16 as well.
+    #[must_use]
+    pub fn with_half_products(self) -> Self {
+        Self { half_products: true, ..self.with_half_weights() }
+    }
+
+    /// Whether products with f16 weights may round their other operand.
+    pub fn half_products(&self) -> bool {
+        self.half_products
     }
 
     fn add(&mut self, name: String, shape: Vec<usize>, init: Init, dtype: Dtype, operand: bool) -> ParamId {

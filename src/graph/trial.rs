@@ -27,10 +27,11 @@ pub fn run(case: &Case, device: &Device) -> Result<Vec<Vec<f64>>> {
 /// If the adapter cannot be opened again.
 pub fn other_classes(device: &Device) -> Result<Vec<Device>> {
     let Device::Gpu(gpu) = device else { return Ok(Vec::new()) };
+    let real = gpu.summary.matrices.map_or(AdapterClass::Gpu, AdapterClass::GpuWithMatrices);
     let others: &[AdapterClass] = match gpu.class() {
-        AdapterClass::Gpu => &[AdapterClass::Software],
-        AdapterClass::Software => &[AdapterClass::Gpu],
-        AdapterClass::SoftwareSubgroup => &[AdapterClass::Gpu, AdapterClass::Software],
+        AdapterClass::Gpu | AdapterClass::GpuWithMatrices(_) => &[AdapterClass::Software],
+        AdapterClass::Software => &[real],
+        AdapterClass::SoftwareSubgroup => &[real, AdapterClass::Software],
     };
     others.iter().map(|&other| as_class(gpu, other)).collect()
 }

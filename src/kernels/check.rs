@@ -97,6 +97,13 @@ impl Case {
         self.data(Data::H(values))
     }
 
+    /// Adds an input of floats that f16 has as well.
+    #[must_use]
+    pub fn input_of_halves(self, len: usize) -> Self {
+        let values = self.noise(len).into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+        self.data(Data::F(values))
+    }
+
     /// Adds an input of given floats.
     #[must_use]
     pub fn floats(self, values: Vec<f32>) -> Self {

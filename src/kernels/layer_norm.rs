@@ -47,7 +47,7 @@ impl Describe for LayerNorm {
     const NAME: &'static str = "layer_norm";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        match class != AdapterClass::Gpu && self.width.is_multiple_of(4) {
+        match !class.is_gpu() && self.width.is_multiple_of(4) {
             true => Dispatch::linear(shader!("layer_norm_rows"), self.rows, 8),
             false => Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width)),
         }

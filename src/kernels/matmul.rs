@@ -9,11 +9,14 @@
 //!
 //! B may be stored as f16, two to a word: what is read is widened, which is exact, and halves the memory of weights.
 //!
-//! Six shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation; 32x32 where such tiles are
+//! Where B is f16, A may be rounded to f16 too: then cooperative matrices multiply, and sums are f32 still.
+//!
+//! Eight shaders do the same: `matmul` (64x64 tiles in workgroup memory, 4x4 results an invocation; 32x32 where such tiles are
 //! few), `matmul_large` (128x128 tiles, 8x8 results an invocation, where even these fill a GPU),
 //! `matmul_registers` (the same 4x4 results, no workgroup memory, for software adapters), `matmul_subgroup` (32x64
-//! results a subgroup of eight, for lavapipe), `matmul_uniform` (the same adapter, where B is a small weight) and
-//! `matmul_rows` (few rows: the sum over k is shared by the invocations of a workgroup).
+//! results a subgroup of eight, for lavapipe), `matmul_uniform` (the same adapter, where B is a small weight),
+//! `matmul_rows` (few rows: the sum over k is shared by the invocations of a workgroup), `matmul_cooperative_8` and `_16`
+//! (by the hardware's own products of matrices).
 //!
 //! lavapipe (Mesa 22.3.6) runs a subgroup as one thread of eight-wide vectors, but loads element by element: some
 //! 23 to 50 ns for eight elements, as long as 40 to 100 multiplications of eight. A kernel there is as fast as it has
@@ -23,7 +26,7 @@
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, UNIFORM_BYTES, word};
+use super::{AdapterClass, Describe, Dispatch, Float, Io, Matrices, UNIFORM_BYTES, word};
 
 /// Where a matrix lies in its binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +97,9 @@ pub struct Matmul {
     pub b: Matrix,
     /// Whether B's elements are f16; sums are f32 all the same.
     pub half_b: bool,
+    /// Whether A's elements may be rounded to f16 as well, where that lets the hardware multiply matrices; those beyond
+    /// ±65504 become that. The twin does not round.
+    pub half_a: bool,
     /// Result, m x n; never transposed.
     pub c: Matrix,
     /// First element of the bias in its binding, where there is one.
@@ -117,6 +123,7 @@ impl Matmul {
             a: Matrix::rows(k),
             b: Matrix::rows(n),
             half_b: false,
+            half_a: false,
             c: Matrix::rows(n),
             bias: None,
             activation: Activation::None,
@@ -149,14 +156,24 @@ impl Describe for Matmul {
         let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
         let few_are_uniform = class == AdapterClass::SoftwareSubgroup && self.fits_uniform();
         let dispatch = match class {
+            AdapterClass::GpuWithMatrices(Matrices { side, lanes }) if self.half_a && self.half_b => {
+                let shader = match side {
+                    8 => shader!("matmul_cooperative_8"),
+                    _ => shader!("matmul_cooperative_16"),
+                };
+                let tile = 4 * side as usize;
+                return Dispatch::groups(shader, tiles(tile, tile)).with("LANES", lanes).with("HALF", 1.0);
+            }
             _ if self.m <= 4 && self.k >= 32 && !few_are_uniform => {
                 Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)
             }
-            AdapterClass::Gpu if tiles(128, 128) >= FILLED => {
+            class if class.is_gpu() && tiles(128, 128) >= FILLED => {
                 Dispatch::groups(shader!("matmul_large"), tiles(128, 128))
             }
-            AdapterClass::Gpu if tiles(64, 64) >= FEW => Dispatch::groups(shader!("matmul"), tiles(64, 64)),
-            AdapterClass::Gpu => {
+            class if class.is_gpu() && tiles(64, 64) >= FEW => {
+                Dispatch::groups(shader!("matmul"), tiles(64, 64))
+            }
+            AdapterClass::Gpu | AdapterClass::GpuWithMatrices(_) => {
                 Dispatch::groups(shader!("matmul"), tiles(32, 32)).with("SIDE", 8.0).with("TILE", 32.0)
             }
             AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
@@ -228,7 +245,10 @@ impl Matmul {
             let residual = kernel.residual_rows.map_or(0, |rows| rows * kernel.n);
             let size = format!("{}x{}x{} {name}", kernel.m, kernel.k, kernel.n);
             let half = kernel.half_b;
-            let case = Case::new(size, kernel).input(a);
+            let rounds = kernel.half_a;
+            let case = Case::new(size, kernel);
+            // What is a half already stays what it is.
+            let case = if rounds { case.input_of_halves(a) } else { case.input(a) };
             let case = if half { case.half_input(b) } else { case.input(b) };
             let case = if bias > 0 { case.input(bias) } else { case.data(Data::Nothing) };
             let case = if residual > 0 { case.input(residual) } else { case.data(Data::Nothing) };
@@ -298,6 +318,21 @@ impl Matmul {
             let kernel = Matmul { activation: Activation::Gelu, ..kernel };
             add("f16 B transposed Gelu", kernel, m * k, 1 + (k + 2) * n, m * n);
         }
+        // Past the edge of tiles of 32 and 64, both ways to lie in memory, a sum that ends inside a tile.
+        for (m, k, n) in [(1, 3, 3), (33, 65, 31), (65, 32, 130), (129, 33, 65)] {
+            let halves = Matmul { half_b: true, half_a: true, ..Matmul::new(m, k, n) };
+            add("f16 both", halves.clone(), m * k, k * n, m * n);
+            let (a, b) = (Matrix::transposed(m), Matrix::transposed(k + 2).at(1));
+            let kernel = Matmul { a, b, bias: Some(3), residual_rows: Some(m), alpha: 0.5, ..halves };
+            add("f16 both transposed", kernel, m * k, 1 + (k + 2) * n, m * n);
+        }
+        add(
+            "f16 both batched strided Gelu",
+            Matmul { half_b: true, half_a: true, activation: Activation::Gelu, ..batched.clone() },
+            4 + 3 * m * (k + 2),
+            1 + 3 * n * (k + 1),
+            2 + 3 * m * (n + 3),
+        );
         add(
             "f16 batched strided",
             Matmul { half_b: true, ..batched.clone() },

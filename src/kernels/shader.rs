@@ -31,24 +31,29 @@ const SHARED: &[(&str, &str)] = &[
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("attention_broadcast", include_str!("../../shaders/shared/attention_broadcast.wgsl")),
     ("decoder", include_str!("../../shaders/shared/decoder.wgsl")),
+    ("edges", include_str!("../../shaders/shared/edges.wgsl")),
+    ("cooperative", include_str!("../../shaders/shared/cooperative.wgsl")),
 ];
 
 impl Shader {
-    /// The full text: the snippets named in a first line `// uses: a, b`, then the file.
+    /// The full text: what a second line `// enables: a, b` asks of the language, the snippets named in a first line
+    /// `// uses: a, b`, then the file.
     ///
     /// # Panics
     /// If a snippet is unknown; a test loads every shader.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        let first = self.source.lines().next().unwrap_or_default();
-        if let Some(names) = first.strip_prefix("// uses:") {
-            for name in names.split(',').map(str::trim) {
-                let snippet = SHARED.iter().find(|(known, _)| *known == name);
-                text.push_str(snippet.unwrap_or_else(|| panic!("{}: no snippet {name}", self.name)).1);
-            }
-        }
-        text.push_str(self.source);
-        text
+        let enables = self.names("// enables:").map(|name| format!("enable {name};\n"));
+        let snippets = self.names("// uses:").map(|name| {
+            let snippet = SHARED.iter().find(|(known, _)| *known == name);
+            snippet.unwrap_or_else(|| panic!("{}: no snippet {name}", self.name)).1.to_owned()
+        });
+        enables.chain(snippets).chain([self.source.to_owned()]).collect()
+    }
+
+    /// What one of the first lines names.
+    fn names(&self, line: &'static str) -> impl Iterator<Item = &'static str> {
+        let named = self.source.lines().take(2).find_map(|text| text.strip_prefix(line));
+        named.into_iter().flat_map(|names| names.split(',')).map(str::trim)
     }
 }
 
@@ -57,11 +62,29 @@ impl Shader {
 pub enum AdapterClass {
     /// A real GPU: workgroup memory is fast, many workgroups run at once.
     Gpu,
+    /// The same, with units for products of small matrices.
+    GpuWithMatrices(Matrices),
     /// A software adapter (WARP, SwiftShader): workgroup memory and barriers cost more than they save.
     Software,
     /// A software adapter whose subgroups are of eight invocations (lavapipe on AVX): loads cost most, and what one
     /// invocation loaded reaches the others by broadcast.
     SoftwareSubgroup,
+}
+
+impl AdapterClass {
+    /// Whether it is a real GPU.
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Self::Gpu | Self::GpuWithMatrices(_))
+    }
+}
+
+/// What an adapter's subgroups multiply together: square f16 matrices, their sums f32 (WGSL's cooperative matrices).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of each: 8 or 16.
+    pub side: u32,
+    /// Invocations of a subgroup.
+    pub lanes: u32,
 }
 
 /// One launch: which shader, with which knobs, over how many workgroups.

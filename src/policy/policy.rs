@@ -106,12 +106,14 @@ impl Policy {
     /// The same with the weights of products stored as asked for.
     ///
     /// # Errors
-    /// As [`Self::from_parts`], and if a weight lies beyond f16 that is to be stored as that.
+    /// As [`Self::from_parts`], if a weight lies beyond f16 that is to be stored as that, and as
+    /// [`WeightStorage::check`].
     pub fn from_parts_as(
         mut pretrained: Pretrained,
         device: &Device,
         storage: WeightStorage,
     ) -> Result<Self> {
+        storage.check(device)?;
         let (network, params) = Network::new(&pretrained.config);
         let params = storage.of(params);
         pretrained.check_against(&params)?;

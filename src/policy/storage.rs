@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::graph::Params;
+use crate::graph::{Device, Params};
+use crate::kernels::AdapterClass;
 use crate::{Error, Result};
 
 /// What the weights of products are stored as. Biases, norms and embeddings are f32 always, and so are sums.
@@ -13,6 +14,9 @@ pub enum WeightStorage {
     F32,
     /// 16 bits, rounded to the nearest: half the memory.
     F16,
+    /// The same, and what they are multiplied with is rounded too, so that a GPU's units for products of matrices can
+    /// multiply. Experimental, as these are in wgpu.
+    F16Products,
 }
 
 impl WeightStorage {
@@ -24,15 +28,33 @@ impl WeightStorage {
         match name {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
-            _ => Err(Error::input(format!("weights as `{name}`: use f32 or f16"))),
+            "f16-products" => Ok(Self::F16Products),
+            _ => Err(Error::input(format!("weights as `{name}`: use f32, f16 or f16-products"))),
+        }
+    }
+
+    /// Whether a device has what this asks for.
+    ///
+    /// # Errors
+    /// If it multiplies no f16 matrices that are to be multiplied.
+    pub fn check(self, device: &Device) -> Result<()> {
+        let has =
+            matches!(device, Device::Gpu(gpu) if matches!(gpu.class(), AdapterClass::GpuWithMatrices(_)));
+        match self {
+            Self::F16Products if !has => Err(Error::input(format!(
+                "{device} has no cooperative matrices of f16 with sums of f32 and subgroups of one size: use --weights \
+                 f16, which halves the memory all the same"
+            ))),
+            _ => Ok(()),
         }
     }
 
     /// The same parameters, stored like this.
-    pub(super) fn of(self, params: Params) -> Params {
+    pub fn of(self, params: Params) -> Params {
         match self {
             Self::F32 => params,
             Self::F16 => params.with_half_weights(),
+            Self::F16Products => params.with_half_products(),
         }
     }
 }
@@ -42,6 +64,7 @@ impl fmt::Display for WeightStorage {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::F16Products => "f16-products",
         })
     }
 }

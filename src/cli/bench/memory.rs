@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::subject::{SETS, stored, training_shape};
+use super::subject::{SETS, training_shape};
 use super::{Network, Setting, mib};
 use crate::cli::common::table;
 use crate::graph::{Device, Graph, Params};
@@ -96,7 +96,7 @@ pub fn check(network: &Network, setting: &Setting) -> Result<()> {
 impl Needs {
     fn of(config: &Config, setting: &Setting) -> Result<Self> {
         let (network, params) = policy::Network::new(config);
-        let params = Arc::new(stored(params, setting.weights));
+        let params = Arc::new(setting.weights.of(params));
         let programs = if setting.train {
             let shape = training_shape(config, setting.batch);
             vec![Part::of(&step_graph(config, &network, &params, &shape), setting.batch, 1)]

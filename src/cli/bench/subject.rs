@@ -171,19 +171,12 @@ pub fn training_shape(config: &Config, batch: usize) -> StepShape {
 fn first_policy(config: &Config, device: &Device, weights: WeightStorage) -> Result<Policy> {
     let config = Config { normalization: Vec::new(), ..config.clone() };
     let (network, params) = Network::new(&config);
-    let params = Arc::new(stored(params, weights));
+    weights.check(device)?;
+    let params = Arc::new(weights.of(params));
     let bank = Bank::new(device, &params, &[Set::Weights])?;
     first_values(&params, |name, values| bank.write(Set::Weights, name, values));
     let normalizer = Normalizer::new(&config, &Stats::default())?;
     Ok(Policy::new(config, network, bank, normalizer))
-}
-
-/// Parameters as they are stored.
-pub fn stored(params: Params, weights: WeightStorage) -> Params {
-    match weights {
-        WeightStorage::F32 => params,
-        WeightStorage::F16 => params.with_half_weights(),
-    }
 }
 
 fn first_values(params: &Params, mut write: impl FnMut(&str, &[f32])) {

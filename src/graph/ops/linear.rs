@@ -171,6 +171,7 @@ impl Graph {
         let kernel = Matmul {
             b: Matrix::transposed(columns).at(op.outputs.start * columns + column),
             half_b,
+            half_a: half_b && self.params.half_products(),
             c,
             bias: first_bias,
             activation,
