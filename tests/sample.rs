@@ -161,7 +161,7 @@ fn weights_as_f16_give_nearly_the_same_chunk() {
     let worst = errors.fold(0.0, f64::max);
     assert!(worst > 0.0 && worst < 0.02, "off by {worst}");
     let told = refusal(&["--weights", "f64"]);
-    assert!(told.contains("weights as `f64`: use f32 or f16"), "{told}");
+    assert!(told.contains("weights as `f64`: use f32, f16 or f16-products"), "{told}");
 }
 
 #[test]

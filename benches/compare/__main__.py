@@ -1,6 +1,7 @@
 """flowgpu's speed beside its peers', on the same machine, in turns.
 
-    python benches/compare [--rounds 5] [--groups seed full lavapipe] [--only NAME] [--minutes 9] [--build] [--write]
+    python benches/compare [--rounds 5] [--groups seed full lavapipe] [--only NAME] [--minutes 9]
+                             [--gpu-through COMMAND] [--build] [--write]
 
 Builds flowgpu, looks for its peers (--build builds those in Rust), asks each for the golden file's sample, times those
 that have it right, and prints tables. --write puts them into benches/RESULTS.md and benches/results.json. How to set it
@@ -8,6 +9,7 @@ up, and how to read it: benches/README.md.
 """
 
 import argparse
+import shlex
 import time
 
 import build
@@ -26,12 +28,14 @@ def main() -> None:
                         help="seed, full: the small and the full-size policy; lavapipe: all on software adapters")
     parser.add_argument("--only", default="", help="peers with this in their name; flowgpu is always there")
     parser.add_argument("--minutes", type=float, default=9, help="when to stop, the first round finished")
+    parser.add_argument("--gpu-through", type=shlex.split, default=[], metavar="COMMAND",
+                        help="starts the programs that use a GPU: a container with another driver, say")
     parser.add_argument("--build", action="store_true", help="build the peers in Rust first")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
 
     programs = build.flowgpu()
-    arms = [arm for arm in all_arms(programs["speed"], options.build)
+    arms = [arm for arm in all_arms(programs["speed"], options.build, options.gpu_through)
             if arm.name.startswith("flowgpu") or options.only.lower() in arm.name.lower()]
     until = time.monotonic() + 60 * options.minutes
     run = Run(machine(), options.rounds, Results())

@@ -1,7 +1,7 @@
 """Who is measured."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import build
@@ -23,9 +23,11 @@ class Arm:
     missing: str = ""
 
 
-def all_arms(speed: Path, with_build: bool) -> list[Arm]:
+def all_arms(speed: Path, with_build: bool, through: list[str]) -> list[Arm]:
+    """`through`: what starts the programs that use wgpu's adapters."""
     ours = [Arm(OURS_CPU, serve(speed, "cpu"), ON_CPU), Arm(OURS_GPU, serve(speed, "gpu"), CASES, on_software=SEED)]
-    return [*ours, *pytorch(), *burn(with_build), *meganeura(with_build)]
+    arms = [*ours, *pytorch(), *burn(with_build), *meganeura(with_build)]
+    return [replace(arm, command=[*through, *arm.command]) if arm.command and arm.on_software else arm for arm in arms]
 
 
 def serve(*command: Path | str) -> list[str]:

@@ -139,6 +139,7 @@ impl Describe for ReduceRows {
 
     fn dispatch(&self, _: AdapterClass) -> Dispatch {
         Dispatch::groups(shader!("reduce_rows"), self.modulo * self.columns.div_ceil(16))
+            .with("ONE_GROUP", if self.modulo == 1 { 1.0 } else { 0.0 })
     }
 
     fn params(&self) -> Vec<u32> {

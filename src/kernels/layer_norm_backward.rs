@@ -39,8 +39,12 @@ pub struct LayerNormBackward {
 impl Describe for LayerNormBackward {
     const NAME: &'static str = "layer_norm_backward";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
-        Dispatch::groups(shader!("layer_norm_backward"), groups(self.rows, self.width))
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        match !class.is_gpu() && self.width.is_multiple_of(4) {
+            true => Dispatch::groups(shader!("layer_norm_backward_rows"), self.rows.div_ceil(8))
+                .with("EXTRA", if self.extra { 1.0 } else { 0.0 }),
+            false => Dispatch::groups(shader!("layer_norm_backward"), groups(self.rows, self.width)),
+        }
     }
 
     fn params(&self) -> Vec<u32> {
