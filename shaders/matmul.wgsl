@@ -1,4 +1,4 @@
-// uses: activation, product, operands
+// uses: activation, product, operands, tiles
 // Matrix product by 64x64 tiles: a workgroup stages 16 columns of A and 16 rows of B in workgroup memory, and
 // each of its 256 invocations keeps 4x4 results in registers. Where such tiles were too few to fill a GPU, they are 32x32
 // with 64 invocations.
@@ -12,15 +12,8 @@ var<workgroup> b_tile: array<f32, 1040>; // [DEPTH][PITCH]
 @compute @workgroup_size(SIDE * SIDE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-    let tiles_m = (p.m + TILE - 1u) / TILE;
-    let tiles_n = (p.n + TILE - 1u) / TILE;
-    let tile = group.y * groups.x + group.x;
-    let entry = tile / (tiles_m * tiles_n);
-    if entry >= p.batch { return; }
-    let i0 = (tile / tiles_n) % tiles_m * TILE;
-    let j0 = tile % tiles_n * TILE;
-    let a0 = p.a_offset + entry * p.a_batch;
-    let b0 = p.b_offset + entry * p.b_batch;
+    let tile = tile_of(group, groups, TILE);
+    if tile.entry >= p.batch { return; }
     let x = local % SIDE;
     let y = local / SIDE;
     var s0 = vec4(0.0);
@@ -33,15 +26,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             var i = at / DEPTH;
             var k = at % DEPTH;
             if p.a_column != 1u { i = at % TILE; k = at / TILE; }
-            let inside_a = i0 + i < p.m && k0 + k < p.k;
-            let at_a = a0 + (i0 + i) * p.a_row + (k0 + k) * p.a_column;
-            a_tile[k * PITCH + i] = select(0.0, a[select(0u, at_a, inside_a)], inside_a);
+            a_tile[k * PITCH + i] = a_or_zero(tile, i, k0 + k);
             var j = at % TILE;
             k = at / TILE;
             if p.b_column != 1u { j = at / DEPTH; k = at % DEPTH; }
-            let inside_b = j0 + j < p.n && k0 + k < p.k;
-            let at_b = b0 + (k0 + k) * p.b_row + (j0 + j) * p.b_column;
-            b_tile[k * PITCH + j] = select(0.0, b_at(select(0u, at_b, inside_b)), inside_b);
+            b_tile[k * PITCH + j] = b_or_zero(tile, k0 + k, j);
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
@@ -55,12 +44,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         workgroupBarrier();
     }
-    let i = i0 + y * 4u;
-    let j = j0 + x * 4u;
+    let i = tile.i + y * 4u;
+    let j = tile.j + x * 4u;
     // Each row from the front of the queue, so that the epilogue is compiled once and not four times.
     for (var row = i; row < i + 4u; row++) {
-        finish(entry, row, j, s0.x); finish(entry, row, j + 1u, s0.y);
-        finish(entry, row, j + 2u, s0.z); finish(entry, row, j + 3u, s0.w);
+        finish(tile.entry, row, j, s0.x); finish(tile.entry, row, j + 1u, s0.y);
+        finish(tile.entry, row, j + 2u, s0.z); finish(tile.entry, row, j + 3u, s0.w);
         s0 = s1; s1 = s2; s2 = s3;
     }
 }

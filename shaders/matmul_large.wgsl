@@ -1,4 +1,4 @@
-// uses: activation, product, operands, edges
+// uses: activation, product, operands, tiles
 // Matrix product by 128x128 tiles, for products large enough to fill a GPU with them: a workgroup stages 8 columns of A
 // and 8 rows of B in workgroup memory, and each of its 256 invocations keeps 8x8 results in registers, four blocks of
 // 4x4 that are 64 rows and columns apart, so that neighbours read neighbouring vec4s.
@@ -11,15 +11,8 @@ var<workgroup> b_tile: array<vec4<f32>, 264>; // [DEPTH][PITCH]
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-    let tiles_m = (p.m + TILE - 1u) / TILE;
-    let tiles_n = (p.n + TILE - 1u) / TILE;
-    let tile = group.y * groups.x + group.x;
-    let entry = tile / (tiles_m * tiles_n);
-    if entry >= p.batch { return; }
-    let i0 = (tile / tiles_n) % tiles_m * TILE;
-    let j0 = tile % tiles_n * TILE;
-    let a0 = p.a_offset + entry * p.a_batch;
-    let b0 = p.b_offset + entry * p.b_batch;
+    let tile = tile_of(group, groups, TILE);
+    if tile.entry >= p.batch { return; }
     let x = local % 16u;
     let y = local / 16u;
     var s0 = vec4(0.0); var t0 = vec4(0.0);
@@ -36,14 +29,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var k = local / 32u;
         if p.a_column == 1u { row = local / 8u * 4u; k = local % 8u; }
         a_tile[k * PITCH + row / 4u] = vec4(
-            a_or_zero(a0, i0 + row, k0 + k), a_or_zero(a0, i0 + row + 1u, k0 + k),
-            a_or_zero(a0, i0 + row + 2u, k0 + k), a_or_zero(a0, i0 + row + 3u, k0 + k));
+            a_or_zero(tile, row, k0 + k), a_or_zero(tile, row + 1u, k0 + k),
+            a_or_zero(tile, row + 2u, k0 + k), a_or_zero(tile, row + 3u, k0 + k));
         var column = local % 32u * 4u;
         k = local / 32u;
         if p.b_row == 1u { column = local / 8u * 4u; k = local % 8u; }
         b_tile[k * PITCH + column / 4u] = vec4(
-            b_or_zero(b0, k0 + k, j0 + column), b_or_zero(b0, k0 + k, j0 + column + 1u),
-            b_or_zero(b0, k0 + k, j0 + column + 2u), b_or_zero(b0, k0 + k, j0 + column + 3u));
+            b_or_zero(tile, k0 + k, column), b_or_zero(tile, k0 + k, column + 1u),
+            b_or_zero(tile, k0 + k, column + 2u), b_or_zero(tile, k0 + k, column + 3u));
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
             let above = a_tile[k * PITCH + y];
@@ -61,8 +54,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         workgroupBarrier();
     }
-    let i = i0 + y * 4u;
-    let j = j0 + x * 4u;
+    let i = tile.i + y * 4u;
+    let j = tile.j + x * 4u;
     // The rows one after the other, each from the front of the queue, so that the epilogue is compiled once and not eight
     // times.
     for (var r = 0u; r < 8u; r++) {
@@ -70,8 +63,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var side = 0u; side < 2u; side++) {
             let sums = select(s0, t0, side == 1u);
             let column = j + side * 64u;
-            finish(entry, row, column, sums.x); finish(entry, row, column + 1u, sums.y);
-            finish(entry, row, column + 2u, sums.z); finish(entry, row, column + 3u, sums.w);
+            finish(tile.entry, row, column, sums.x); finish(tile.entry, row, column + 1u, sums.y);
+            finish(tile.entry, row, column + 2u, sums.z); finish(tile.entry, row, column + 3u, sums.w);
         }
         s0 = s1; s1 = s2; s2 = s3; s3 = s4; s4 = s5; s5 = s6; s6 = s7;
         t0 = t1; t1 = t2; t2 = t3; t3 = t4; t4 = t5; t5 = t6; t6 = t7;

@@ -33,4 +33,4 @@ ON_CPU = (*SEED, CHUNK, PRODUCT)
 
 # A software adapter takes seconds a step: its size is all that a figure can show.
 SOFTWARE_ADAPTERS = ("llvmpipe", "lavapipe", "swiftshader", "basic render")
-SOFTWARE_ROUNDS, SOFTWARE_REPEAT = 1, 2
+SOFTWARE_ROUNDS, SOFTWARE_REPEAT = 3, 3

@@ -12,7 +12,7 @@ from measure import START_RUNS, START_WARM_UP, Results, Subject
 BEGIN, END = "<!-- compare.py -->", "<!-- end -->"
 PROTOCOL = (
     "Every round asks each arm in turn, one process working at a time; a figure is the median of the rounds' medians, "
-    f"the spread their smallest and largest; a software adapter has {SOFTWARE_ROUNDS} round of {SOFTWARE_REPEAT} runs; "
+    f"the spread their smallest and largest; a software adapter has {SOFTWARE_ROUNDS} rounds of {SOFTWARE_REPEAT} runs; "
     "ratio: this arm's time by flowgpu's on the same device."
 )
 

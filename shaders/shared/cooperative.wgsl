@@ -13,15 +13,8 @@ var<workgroup> stored: array<f32, 4u * SIDE * SIDE>;
 @compute @workgroup_size(4u * LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
-    let tiles_m = (p.m + TILE - 1u) / TILE;
-    let tiles_n = (p.n + TILE - 1u) / TILE;
-    let tile = group.y * groups.x + group.x;
-    let entry = tile / (tiles_m * tiles_n);
-    if entry >= p.batch { return; }
-    let i0 = (tile / tiles_n) % tiles_m * TILE;
-    let j0 = tile % tiles_n * TILE;
-    let a0 = p.a_offset + entry * p.a_batch;
-    let b0 = p.b_offset + entry * p.b_batch;
+    let tile = tile_of(group, groups, TILE);
+    if tile.entry >= p.batch { return; }
     let subgroup = local / LANES;
     let row = subgroup / 2u * 2u * SIDE;
     let column = subgroup % 2u * 2u * SIDE;
@@ -32,10 +25,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var at = local; at < TILE * DEPTH; at += 4u * LANES) {
             let i = select(at % TILE, at / DEPTH, p.a_column == 1u);
             let ka = select(at / TILE, at % DEPTH, p.a_column == 1u);
-            a_tile[i * A_PITCH + ka] = half(a_or_zero(a0, i0 + i, k0 + ka));
+            a_tile[i * A_PITCH + ka] = half(a_or_zero(tile, i, k0 + ka));
             let j = select(at % TILE, at / DEPTH, p.b_row == 1u);
             let kb = select(at / TILE, at % DEPTH, p.b_row == 1u);
-            b_tile[kb * B_PITCH + j] = half(b_or_zero(b0, k0 + kb, j0 + j));
+            b_tile[kb * B_PITCH + j] = half(b_or_zero(tile, k0 + kb, j));
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k += SIDE) {
@@ -53,13 +46,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let first = subgroup * SIDE * SIDE;
     let lane = local % LANES;
     coopStoreT(s00, &stored[first], SIDE);
-    finish_matrix(entry, i0 + row, j0 + column, first, lane);
+    finish_matrix(tile.entry, tile.i + row, tile.j + column, first, lane);
     coopStoreT(s01, &stored[first], SIDE);
-    finish_matrix(entry, i0 + row, j0 + column + SIDE, first, lane);
+    finish_matrix(tile.entry, tile.i + row, tile.j + column + SIDE, first, lane);
     coopStoreT(s10, &stored[first], SIDE);
-    finish_matrix(entry, i0 + row + SIDE, j0 + column, first, lane);
+    finish_matrix(tile.entry, tile.i + row + SIDE, tile.j + column, first, lane);
     coopStoreT(s11, &stored[first], SIDE);
-    finish_matrix(entry, i0 + row + SIDE, j0 + column + SIDE, first, lane);
+    finish_matrix(tile.entry, tile.i + row + SIDE, tile.j + column + SIDE, first, lane);
 }
 
 // The nearest f16; what is beyond them becomes the largest.

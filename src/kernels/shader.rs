@@ -31,7 +31,7 @@ const SHARED: &[(&str, &str)] = &[
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("attention_broadcast", include_str!("../../shaders/shared/attention_broadcast.wgsl")),
     ("decoder", include_str!("../../shaders/shared/decoder.wgsl")),
-    ("edges", include_str!("../../shaders/shared/edges.wgsl")),
+    ("tiles", include_str!("../../shaders/shared/tiles.wgsl")),
     ("cooperative", include_str!("../../shaders/shared/cooperative.wgsl")),
 ];
 
