@@ -13,8 +13,10 @@ var<workgroup> stored: array<f32, 4u * SIDE * SIDE>;
 @compute @workgroup_size(4u * LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
+    // naga takes no function's word for it that all of a workgroup return.
+    let tiles = (p.m + TILE - 1u) / TILE * ((p.n + TILE - 1u) / TILE) * p.batch;
+    if group.y * groups.x + group.x >= tiles { return; }
     let tile = tile_of(group, groups, TILE);
-    if tile.entry >= p.batch { return; }
     let subgroup = local / LANES;
     let row = subgroup / 2u * 2u * SIDE;
     let column = subgroup % 2u * 2u * SIDE;
