@@ -8,7 +8,6 @@ struct Params { rows: u32, width: u32, lanes: u32, has_extra: u32 }
 @group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>;        // [rows, width]
 @group(0) @binding(5) var<storage, read> extra: array<vec4<f32>>;     // [rows, width]
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;  // [rows, width]
-override EXTRA: bool = false; // there is an extra
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -30,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let gx_mean = dot(products, vec4(1.0)) / f32(p.width);
     for (var c = 0u; c < columns; c++) {
         var d = rstd * (gamma[c] * dy[at + c] - g_mean - (x[at + c] - mean) * rstd * gx_mean);
-        if EXTRA { d += extra[at + c]; }
+        if p.has_extra != 0u { d += extra[at + c]; }
         dx[at + c] = d;
     }
 }

@@ -31,6 +31,6 @@ SEED = (TRAIN, SAMPLE_1, SAMPLE_64)
 # What a CPU does in seconds.
 ON_CPU = (*SEED, CHUNK, PRODUCT)
 
-# A software adapter takes seconds a step: its size is all that a figure can show.
+# A software adapter takes up to a second a step, and its peers more: a few runs must do.
 SOFTWARE_ADAPTERS = ("llvmpipe", "lavapipe", "swiftshader", "basic render")
 SOFTWARE_ROUNDS, SOFTWARE_REPEAT = 3, 3

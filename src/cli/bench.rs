@@ -109,6 +109,7 @@ pub fn run(args: Args) -> Result<()> {
         weights: args.weights,
         train: args.train,
     };
+    setting.weights.check(&setting.device)?;
     let repeat = args.repeat.map(|repeat| repeat as usize);
     let mut json = setting.to_json(&network);
     if args.memory {

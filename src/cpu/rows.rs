@@ -280,27 +280,8 @@ pub fn patchify(kernel: &Patchify, io: &mut Io<'_, '_, f32>) {
     }
 }
 
-/// A picture's element.
-trait Pixel: Copy + Sync {
-    fn level(self) -> f32;
-}
-
-impl Pixel for u8 {
-    #[inline(always)]
-    fn level(self) -> f32 {
-        f32::from(self)
-    }
-}
-
-impl Pixel for f32 {
-    #[inline(always)]
-    fn level(self) -> f32 {
-        self
-    }
-}
-
 /// `unit`: what a level of one stands for.
-fn patches<P: Pixel>(kernel: &Patchify, images: &[P], unit: f32, io: &mut Io<'_, '_, f32>) {
+fn patches<P: Copy + Sync + Into<f32>>(kernel: &Patchify, images: &[P], unit: f32, io: &mut Io<'_, '_, f32>) {
     let affine = io.inputs[1].floats();
     let (patch, columns) = (kernel.patch, kernel.columns());
     let (down, across) = (kernel.height / patch, kernel.width / patch);
@@ -334,13 +315,13 @@ fn patches<P: Pixel>(kernel: &Patchify, images: &[P], unit: f32, io: &mut Io<'_,
 
 /// scale · pixel + shift, in runs of a known length, which become vectors.
 #[inline(always)]
-fn levels<P: Pixel>(pixels: &[P], scale: f32, shift: f32, to: &mut [f32]) {
+fn levels<P: Copy + Into<f32>>(pixels: &[P], scale: f32, shift: f32, to: &mut [f32]) {
     let ((runs, rest), (to_runs, to_rest)) = (pixels.as_chunks::<LINE>(), to.as_chunks_mut::<LINE>());
     for (to, pixels) in to_runs.iter_mut().zip(runs) {
-        *to = pixels.map(|pixel| pixel.level().mul_add(scale, shift));
+        *to = pixels.map(|pixel| pixel.into().mul_add(scale, shift));
     }
     for (to, &pixel) in to_rest.iter_mut().zip(rest) {
-        *to = pixel.level().mul_add(scale, shift);
+        *to = pixel.into().mul_add(scale, shift);
     }
 }
 

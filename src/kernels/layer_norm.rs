@@ -43,11 +43,16 @@ pub(super) fn groups(rows: usize, width: usize) -> usize {
     rows.div_ceil(64 / lanes(width))
 }
 
+/// Whether an invocation takes a whole row, of vec4s: on software adapters, where meeting at barriers costs more.
+pub(super) fn takes_rows(class: AdapterClass, width: usize) -> bool {
+    !class.is_gpu() && width.is_multiple_of(4)
+}
+
 impl Describe for LayerNorm {
     const NAME: &'static str = "layer_norm";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        match !class.is_gpu() && self.width.is_multiple_of(4) {
+        match takes_rows(class, self.width) {
             true => Dispatch::linear(shader!("layer_norm_rows"), self.rows, 8),
             false => Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width)),
         }

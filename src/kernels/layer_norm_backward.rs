@@ -21,7 +21,7 @@
 //! dγ and dβ are summed by one workgroup for eight columns, in a fixed order: no atomics.
 
 use super::check::{Case, Data};
-use super::layer_norm::{LayerNorm, groups, lanes};
+use super::layer_norm::{LayerNorm, groups, lanes, takes_rows};
 use super::shader::shader;
 use super::{AdapterClass, Describe, Dispatch, Float, Io, Kernel, word};
 
@@ -40,9 +40,8 @@ impl Describe for LayerNormBackward {
     const NAME: &'static str = "layer_norm_backward";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        match !class.is_gpu() && self.width.is_multiple_of(4) {
-            true => Dispatch::groups(shader!("layer_norm_backward_rows"), self.rows.div_ceil(8))
-                .with("EXTRA", if self.extra { 1.0 } else { 0.0 }),
+        match takes_rows(class, self.width) {
+            true => Dispatch::linear(shader!("layer_norm_backward_rows"), self.rows, 8),
             false => Dispatch::groups(shader!("layer_norm_backward"), groups(self.rows, self.width)),
         }
     }

@@ -162,7 +162,7 @@ impl Describe for Matmul {
                     _ => shader!("matmul_cooperative_16"),
                 };
                 let tile = 4 * side as usize;
-                return Dispatch::groups(shader, tiles(tile, tile)).with("LANES", lanes).with("HALF", 1.0);
+                Dispatch::groups(shader, tiles(tile, tile)).with("LANES", lanes)
             }
             _ if self.m <= 4 && self.k >= 32 && !few_are_uniform => {
                 Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)

@@ -171,7 +171,6 @@ pub fn training_shape(config: &Config, batch: usize) -> StepShape {
 fn first_policy(config: &Config, device: &Device, weights: WeightStorage) -> Result<Policy> {
     let config = Config { normalization: Vec::new(), ..config.clone() };
     let (network, params) = Network::new(&config);
-    weights.check(device)?;
     let params = Arc::new(weights.of(params));
     let bank = Bank::new(device, &params, &[Set::Weights])?;
     first_values(&params, |name, values| bank.write(Set::Weights, name, values));
