@@ -7,7 +7,7 @@ use super::panel_product::{Finish, multiply, multiply_block};
 use super::panels::{Layout, Operands, pack, panels_len};
 use super::product::{Threads, View, gemm};
 use super::scratch::{LINE, Line, lines, scratch};
-use super::simd::{arch, each, exp, ln, max, sum, sum2, vectorised};
+use super::simd::{arch, each_vector, exp, exps, ln, max, sum2, vectorised};
 use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
@@ -156,7 +156,7 @@ impl WithSimd for Attend<'_> {
             let queries = View { data: &self.queries.data[first * self.queries.row..], ..self.queries };
             let scores = &mut self.scores[..lse.len() * stride];
             multiply_block(simd, [width, tk], queries, self.keys, scores, stride, Finish::scaled(1.0));
-            softmax(simd, scores, tk, scale, lse);
+            let shares = weigh(simd, scores, tk, scale, lse);
             if let Some(factors) = self.factors {
                 let rows = scores.chunks_exact_mut(stride).zip(factors[first * tk..].chunks_exact(tk));
                 rows.for_each(|(s, f)| s.iter_mut().zip(f).for_each(|(s, &f)| *s *= f));
@@ -164,31 +164,40 @@ impl WithSimd for Attend<'_> {
             let scores = packed(scores, stride);
             let stride = self.attention.o.stride;
             multiply_block(simd, [tk, width], scores, self.values, answers, stride, Finish::scaled(1.0));
+            for (answer, share) in answers.chunks_mut(stride).zip(shares) {
+                each_vector(simd, &mut answer[..width], |_, x| simd.mul_f32s(x, simd.splat_f32s(share)));
+            }
         }
     }
 }
 
-/// At most [`LINE`] rows of `tk` scores, whole cache lines apart, become probabilities, `scale` times each being what counts;
-/// `lse` gets each row's ln Σ exp. What lies behind a row's scores takes part with a weight of nothing, so that every loop
-/// is over whole lines.
+/// At most [`LINE`] rows of `tk` scores, whole cache lines apart, become weights, the largest of each row one; what makes
+/// them probabilities is returned, a factor for each row. `scale` times each score is what counts; `lse` gets each row's
+/// ln Σ exp. What lies behind a row's scores takes part with a weight of nothing, so that every loop is over whole lines.
+/// Each of the loops is over all rows, so that a row's reduction is made while the next one's is begun.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) {
+fn weigh<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) -> [f32; LINE] {
     let stride = tk.next_multiple_of(LINE);
     let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
-    for ((row, kept_top), kept_total) in scores.chunks_exact_mut(stride).zip(&mut tops).zip(&mut totals) {
+    for (row, top) in scores.chunks_exact_mut(stride).zip(&mut tops) {
         row[tk..].fill(-1e30);
-        let top = max(simd, row);
-        each(row, |s| exp(scale * (s - top)));
-        let total = sum(simd, row, |s| s);
-        let share = 1.0 / total;
-        each(row, |s| s * share);
-        (*kept_top, *kept_total) = (top, total);
+        *top = scale * max(simd, row);
     }
-    let mut logs = [0.0; LINE];
-    for ((log, &top), &total) in logs.iter_mut().zip(&tops).zip(&totals) {
-        *log = scale.mul_add(top, ln(total));
+    for ((row, &top), total) in scores.chunks_exact_mut(stride).zip(&tops).zip(&mut totals) {
+        let (scale, down) = (simd.splat_f32s(scale), simd.splat_f32s(-top));
+        let mut sums = simd.splat_f32s(0.0);
+        for x in S::as_mut_simd_f32s(row).0 {
+            *x = exps(simd, simd.mul_add_e_f32s(scale, *x, down));
+            sums = simd.add_f32s(sums, *x);
+        }
+        *total = simd.reduce_sum_f32s(sums);
+    }
+    let (mut logs, mut shares) = ([0.0; LINE], [0.0; LINE]);
+    for (((log, share), &top), &total) in logs.iter_mut().zip(&mut shares).zip(&tops).zip(&totals) {
+        (*log, *share) = (top + ln(total), 1.0 / total);
     }
     lse.copy_from_slice(&logs[..lse.len()]);
+    shares
 }
 
 /// A head's matrices [tq, tk] in the backward pass.

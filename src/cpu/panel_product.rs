@@ -8,9 +8,9 @@ use arrayvec::ArrayVec;
 use pulp::{Simd, WithSimd};
 
 use super::panels::{PANEL, panel_width};
-use super::product::{View, prefetch};
+use super::product::{Ahead, View};
 use super::scratch::LINE;
-use super::simd::{activate_each, arch};
+use super::simd::{activate_each, arch, each_vector};
 use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::activation::Activation;
 
@@ -211,9 +211,9 @@ impl Part<'_, '_> {
             3 => self.tile::<S, 3, V>(simd, at),
             4 => self.tile::<S, 4, V>(simd, at),
             5 => self.tile::<S, 5, V>(simd, at),
-            6 => self.tile::<S, 6, V>(simd, at),
-            7 => self.tile::<S, 7, V>(simd, at),
-            _ => self.tile::<S, 8, V>(simd, at),
+            7 if V == 1 => self.tile::<S, 7, V>(simd, at),
+            8 if V == 1 => self.tile::<S, 8, V>(simd, at),
+            _ => self.tile::<S, 6, V>(simd, at),
         }
     }
 
@@ -240,36 +240,51 @@ impl Part<'_, '_> {
         }
         // What is read next, if it is far away, comes nearer meanwhile: a cache line of each of its rows by each of the
         // first tiles.
-        let next = &panels[(panel * depth + to * width).min(panels.len())..];
+        let next = Ahead::of(panels, panel * depth + to * width + line % (PANEL / LINE) * LINE);
         for (k, b) in (0..count).zip(b.chunks_exact(width / lanes)) {
             let Some(b) = b[inside..].first_chunk::<V>() else { return };
-            if line < PANEL / LINE {
-                prefetch(next, k * PANEL + line * LINE);
-            }
+            next.fetch(k * PANEL);
             each_below!(r in [0 1 2 3 4 5 6 7], R, {
-                let x = simd.splat_f32s(a[r][k]);
+                // SAFETY: each of these rows was cut to `count` elements, and k is less.
+                #[allow(unsafe_code)]
+                let x = simd.splat_f32s(unsafe { *a[r].get_unchecked(k) });
                 each_below!(v in [0 1 2 3], V, { sums[r][v] = simd.mul_add_e_f32s(x, b[v], sums[r][v]) });
             });
         }
-        let done = to == depth;
-        let bias = finish.bias.filter(|_| done).map(|bias| &bias[columns.clone()]);
+        let smooth = !matches!(finish.activation, Activation::None | Activation::Relu);
+        if to < depth || columns.len() < V * lanes || smooth {
+            each_below!(r in [0 1 2 3 4 5 6 7], R, {
+                let c = &mut self.c[row + r][of_part.clone()];
+                each_below!(v in [0 1 2 3], V, {
+                    let at = (v * lanes).min(c.len());
+                    store(simd, &mut c[at..], sums[r][v]);
+                });
+            });
+            if to == depth {
+                for r in row..row + R {
+                    let c = &mut self.c[r][of_part.clone()];
+                    finish.row(simd, self.first + r, columns.clone(), n, c);
+                }
+            }
+            return;
+        }
+        // Whole vectors are finished before they leave their registers.
+        let floor = simd.splat_f32s(if finish.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY });
+        let alpha = simd.splat_f32s(finish.alpha);
+        let mut bias = [simd.splat_f32s(0.0); V];
+        if let Some(values) = finish.bias {
+            each_below!(v in [0 1 2 3], V, { bias[v] = load(simd, &values[columns.start + v * lanes..]) });
+        }
         each_below!(r in [0 1 2 3 4 5 6 7], R, {
+            let residual = finish.residual_row(self.first + row + r, &columns, n);
+            let residual = residual.and_then(|row| S::as_simd_f32s(row).0.first_chunk::<V>());
             let c = &mut self.c[row + r][of_part.clone()];
+            let Some(c) = S::as_mut_simd_f32s(c).0.first_chunk_mut::<V>() else { return };
             each_below!(v in [0 1 2 3], V, {
-                let at = (v * lanes).min(c.len());
-                let sum = match bias {
-                    Some(bias) => simd.add_f32s(sums[r][v], load(simd, &bias[at..])),
-                    None => sums[r][v],
-                };
-                store(simd, &mut c[at..], sum);
+                let y = simd.mul_f32s(alpha, simd.max_f32s(floor, simd.add_f32s(sums[r][v], bias[v])));
+                c[v] = residual.map_or(y, |residual| simd.add_f32s(residual[v], y));
             });
         });
-        if done {
-            for r in row..row + R {
-                let c = &mut self.c[r][of_part.clone()];
-                finish.row(simd, self.first + r, columns.clone(), n, c);
-            }
-        }
     }
 }
 
@@ -291,36 +306,32 @@ fn store<S: Simd>(simd: S, to: &mut [f32], values: S::f32s) {
     }
 }
 
-impl Finish<'_> {
-    /// What becomes of some of a row's sums, the bias among them, while they are in the first-level cache.
+impl<'a> Finish<'a> {
+    /// What is added to some columns of a row.
+    #[inline(always)]
+    fn residual_row(&self, row: usize, columns: &Range<usize>, n: usize) -> Option<&'a [f32]> {
+        let (residual, repeat) = self.residual?;
+        let row = if row < repeat { row } else { row % repeat };
+        Some(&residual[row * n..][columns.clone()])
+    }
+
+    /// What becomes of some of a row's sums where they lie.
     #[inline(always)]
     fn row<S: Simd>(&self, simd: S, row: usize, columns: Range<usize>, n: usize, c: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            let bias = &bias[columns.clone()];
+            each_vector(simd, c, |at, x| simd.add_f32s(x, load(simd, &bias[at..])));
+        }
         match self.activation {
             Activation::None if self.alpha == 1.0 => {}
             Activation::None => each_vector(simd, c, |_, x| simd.mul_f32s(x, simd.splat_f32s(self.alpha))),
             Activation::Relu => each_vector(simd, c, |_, x| {
-                simd.mul_f32s(simd.max_f32s(x, simd.splat_f32s(0.0)), simd.splat_f32s(self.alpha))
+                simd.mul_f32s(simd.max_f32s(simd.splat_f32s(0.0), x), simd.splat_f32s(self.alpha))
             }),
             smooth => activate_each(smooth, self.alpha, c),
         }
-        if let Some((residual, repeat)) = self.residual {
-            let row = if row < repeat { row } else { row % repeat };
-            let residual = &residual[row * n..][columns];
+        if let Some(residual) = self.residual_row(row, &columns, n) {
             each_vector(simd, c, |at, x| simd.add_f32s(x, load(simd, &residual[at..])));
         }
-    }
-}
-
-/// Each vector of values becomes f of its place and itself. Left to itself the compiler gathers what is no further apart
-/// than lines are.
-#[inline(always)]
-fn each_vector<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(usize, S::f32s) -> S::f32s) {
-    let (vectors, rest) = S::as_mut_simd_f32s(values);
-    let last = vectors.len() * S::F32_LANES;
-    for (v, x) in vectors.iter_mut().enumerate() {
-        *x = f(v * S::F32_LANES, *x);
-    }
-    if !rest.is_empty() {
-        simd.partial_store_f32s(rest, f(last, simd.partial_load_f32s(rest)));
     }
 }

@@ -79,18 +79,29 @@ pub fn gemm(
     }
 }
 
-/// Asks for an element that will be read soon, if there is such an element, and does not wait for it.
-#[allow(unsafe_code)]
-#[inline(always)]
-pub fn prefetch(data: &[f32], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(element) = data.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing, and the address is that of an element.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(element).cast()) };
+/// Where something lies that will be read soon.
+#[derive(Clone, Copy)]
+pub struct Ahead(*const f32);
+
+impl Ahead {
+    /// Element `at`, if there is such an element.
+    pub fn of(data: &[f32], at: usize) -> Self {
+        Self(data.as_ptr().wrapping_add(at))
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (data, at);
+
+    /// Asks for the element that lies so many further on, and does not wait for it.
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn fetch(self, further: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a prefetch reads nothing and has no address that it must not be given.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.0.wrapping_add(further).cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = further;
+    }
 }
 
 /// Who computes a product; the bits are the same.

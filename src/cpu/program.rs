@@ -64,13 +64,22 @@ impl<T: Float> Buffer<T> {
 
     /// The elements, to write.
     pub fn write(&self) -> RwLockWriteGuard<'_, Data<T>> {
-        let guard = self.0.data.write().unwrap_or_else(PoisonError::into_inner);
-        self.0.writes.fetch_add(1, Ordering::Relaxed);
+        let guard = self.lock();
+        self.count_write();
         guard
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Data<T>> {
+        self.0.data.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writes(&self) -> u64 {
         self.0.writes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a write of whoever holds the elements to write, so that nobody else counts meanwhile.
+    fn count_write(&self) {
+        self.0.writes.store(self.writes() + 1, Ordering::Relaxed);
     }
 
     /// Writes floats from an element offset on.
@@ -114,16 +123,35 @@ impl<T: Float> Buffer<T> {
 pub struct Program<T> {
     slots: Vec<Buffer<T>>,
     nothing: Buffer<T>,
-    steps: Vec<Launch<T>>,
+    /// All that launches are bound to, each once, in an order that is the same for all programs, and whether any launch
+    /// writes to it.
+    bound: Vec<(Buffer<T>, bool)>,
+    steps: Vec<Launch>,
     /// Whether fast bodies may stand in for twins.
     fast: bool,
 }
 
-struct Launch<T> {
+struct Launch {
     step: Step,
-    inputs: Vec<Buffer<T>>,
-    outputs: Vec<Buffer<T>>,
+    /// Which of what is bound.
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
     kept: Vec<Operand>,
+}
+
+/// A buffer that a run holds on to. Locking for each launch would cost a short one a tenth of its time.
+enum Held<'a, T> {
+    ToRead(RwLockReadGuard<'a, Data<T>>),
+    ToWrite(RwLockWriteGuard<'a, Data<T>>),
+}
+
+impl<T> Held<'_, T> {
+    fn data(&self) -> &Data<T> {
+        match self {
+            Self::ToRead(data) => data,
+            Self::ToWrite(data) => data,
+        }
+    }
 }
 
 impl<T: Float> Program<T> {
@@ -146,30 +174,42 @@ impl<T: Float> Program<T> {
         };
         let written: HashSet<Place> =
             plan.steps.iter().flat_map(|step| &step.outputs).map(|binding| binding.place).collect();
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| {
-                let inputs: Vec<Buffer<T>> = step.inputs.iter().map(find).collect::<Result<_>>()?;
-                let outputs = step.outputs.iter().map(find).collect::<Result<_>>()?;
-                // Weights, and what attention looks at again and again, outlive a launch.
-                let outlives = match &step.kernel {
-                    Kernel::Attention(_) => step.inputs[0].place != step.inputs[1].place,
-                    _ => step.inputs.get(1).is_some_and(|binding| !written.contains(&binding.place)),
-                };
-                let keep = |(input, layout): (usize, Layout)| {
-                    let buffer: &Buffer<T> = &inputs[input];
-                    let offset = layout.offset + step.inputs[input].offset;
-                    (input, buffer.0.panels.of(Layout { offset, ..layout }))
-                };
-                let kept = match outlives {
-                    true => fast::wants_panels(&step.kernel).into_iter().map(keep).collect(),
-                    false => Vec::new(),
-                };
-                Ok(Launch { step: step.clone(), inputs, outputs, kept })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { slots, nothing, steps, fast: true })
+        let mut bound = BTreeMap::new();
+        let mut bind = |binding: &Binding, writes: bool| {
+            let buffer = find(binding)?;
+            let at = Arc::as_ptr(&buffer.0).addr();
+            bound.entry(at).or_insert((buffer, false)).1 |= writes;
+            Ok(at)
+        };
+        let mut launches = Vec::new();
+        for step in &plan.steps {
+            let inputs: Vec<usize> = step.inputs.iter().map(|b| bind(b, false)).collect::<Result<_>>()?;
+            let outputs: Vec<usize> = step.outputs.iter().map(|b| bind(b, true)).collect::<Result<_>>()?;
+            launches.push((step, inputs, outputs));
+        }
+        // Addresses become numbers in their order.
+        let order: Vec<usize> = bound.keys().copied().collect();
+        let bound: Vec<(Buffer<T>, bool)> = bound.into_values().collect();
+        let numbers = |at: Vec<usize>| at.iter().map(|at| order.partition_point(|other| other < at)).collect();
+        let launch = |(step, inputs, outputs): (&Step, Vec<usize>, Vec<usize>)| {
+            let inputs: Vec<usize> = numbers(inputs);
+            // Weights, and what attention looks at again and again, outlive a launch.
+            let outlives = match &step.kernel {
+                Kernel::Attention(_) => step.inputs[0].place != step.inputs[1].place,
+                _ => step.inputs.get(1).is_some_and(|binding| !written.contains(&binding.place)),
+            };
+            let keep = |(input, layout): (usize, Layout)| {
+                let offset = layout.offset + step.inputs[input].offset;
+                (input, bound[inputs[input]].0.0.panels.of(Layout { offset, ..layout }))
+            };
+            let kept = match outlives {
+                true => fast::wants_panels(&step.kernel).into_iter().map(keep).collect(),
+                false => Vec::new(),
+            };
+            Launch { step: step.clone(), outputs: numbers(outputs), kept, inputs }
+        };
+        let steps = launches.into_iter().map(launch).collect();
+        Ok(Self { slots, nothing, bound, steps, fast: true })
     }
 
     /// The same program by the readable twins alone.
@@ -181,21 +221,30 @@ impl<T: Float> Program<T> {
 
     /// Runs some of its launches, in order.
     pub fn run_part(&self, part: Range<usize>) {
+        let mut held = self.hold();
         for launch in &self.steps[part] {
-            launch.run(self.fast);
+            self.run(launch, &mut held);
         }
     }
 
     /// Runs the program and says how long each launch took.
     pub fn profile(&self) -> Vec<(&'static str, Duration)> {
-        self.steps
-            .iter()
-            .map(|launch| {
-                let start = Instant::now();
-                launch.run(self.fast);
-                (launch.step.kernel.name(), start.elapsed())
-            })
-            .collect()
+        let mut held = self.hold();
+        let time = |launch: &Launch| {
+            let start = Instant::now();
+            self.run(launch, &mut held);
+            (launch.step.kernel.name(), start.elapsed())
+        };
+        self.steps.iter().map(time).collect()
+    }
+
+    /// Everything that is bound. Programs that share buffers wait for one another in the order of these, never in a ring.
+    fn hold<'a>(&'a self) -> Vec<Option<Held<'a, T>>> {
+        let hold = |bound: &'a (Buffer<T>, bool)| match bound {
+            (buffer, true) => Held::ToWrite(buffer.lock()),
+            (buffer, false) => Held::ToRead(buffer.read()),
+        };
+        self.bound.iter().map(|bound| Some(hold(bound))).collect()
     }
 
     /// How many launches it has.
@@ -207,42 +256,56 @@ impl<T: Float> Program<T> {
     pub fn slot(&self, slot: usize) -> &Buffer<T> {
         self.slots.get(slot).unwrap_or(&self.nothing)
     }
-}
 
-impl<T: Float> Launch<T> {
-    fn run(&self, fast: bool) {
-        // Filled where they stay: collected they would be moved, which a short launch would notice.
-        let mut guards: ArrayVec<_, MAX_BINDINGS> = ArrayVec::new();
-        self.inputs.iter().for_each(|input| guards.push(input.read()));
-        let mut inputs: ArrayVec<Slice<'_, T>, MAX_BINDINGS> = ArrayVec::new();
-        for (guard, binding) in guards.iter().zip(&self.step.inputs) {
-            let range = binding.offset..binding.offset + binding.len;
-            inputs.push(match (&**guard, binding.place) {
-                (_, Place::Nothing) => Slice::Nothing,
-                (Data::F(data), _) => Slice::F(&data[range]),
-                (Data::H(data), _) => Slice::H(&data[range]),
-                (Data::U8(data), _) => Slice::U8(&data[range]),
-                (Data::U32(data), _) => Slice::U32(&data[range]),
-            });
-        }
+    fn run(&self, launch: &Launch, held: &mut [Option<Held<'_, T>>]) {
+        // No output is an input as well.
         let mut written: ArrayVec<_, MAX_BINDINGS> = ArrayVec::new();
-        self.outputs.iter().for_each(|output| written.push(output.write()));
+        launch.outputs.iter().for_each(|&at| written.push(held[at].take()));
+        self.run_on(launch, held, &mut written);
+        for (&at, data) in launch.outputs.iter().zip(written) {
+            held[at] = data;
+        }
+    }
+
+    /// Runs a launch on its inputs, which are among what is held, and what it writes to.
+    #[inline]
+    fn run_on(&self, launch: &Launch, held: &[Option<Held<'_, T>>], written: &mut [Option<Held<'_, T>>]) {
+        let step = &launch.step;
+        // Filled where they stay: collected they would be moved, which a short launch would notice.
         let mut outputs: ArrayVec<&mut [T], MAX_BINDINGS> = ArrayVec::new();
-        for (guard, binding) in written.iter_mut().zip(&self.step.outputs) {
-            outputs.push(match &mut **guard {
-                Data::F(data) => &mut data[binding.offset..binding.offset + binding.len],
+        for ((data, binding), &at) in written.iter_mut().zip(&step.outputs).zip(&launch.outputs) {
+            self.bound[at].0.count_write();
+            outputs.push(match data {
+                Some(Held::ToWrite(data)) => match &mut **data {
+                    Data::F(data) => &mut data[binding.offset..binding.offset + binding.len],
+                    _ => &mut [],
+                },
                 _ => &mut [],
             });
         }
+        let data = |input: usize| held[launch.inputs[input]].as_ref().map(Held::data);
+        let mut inputs: ArrayVec<Slice<'_, T>, MAX_BINDINGS> = ArrayVec::new();
+        for (input, binding) in step.inputs.iter().enumerate() {
+            let range = binding.offset..binding.offset + binding.len;
+            inputs.push(match (data(input), binding.place) {
+                (_, Place::Nothing) | (None, _) => Slice::Nothing,
+                (Some(Data::F(data)), _) => Slice::F(&data[range]),
+                (Some(Data::H(data)), _) => Slice::H(&data[range]),
+                (Some(Data::U8(data)), _) => Slice::U8(&data[range]),
+                (Some(Data::U32(data)), _) => Slice::U32(&data[range]),
+            });
+        }
         let mut io = Io { inputs: &inputs, outputs: &mut outputs };
-        let buffer = |input: usize| match guards.get(input).map(|guard| &**guard) {
-            Some(Data::F(data)) => (T::as_f32(data).unwrap_or_default(), self.inputs[input].writes()),
+        let buffer = |input: usize| match launch.inputs.get(input).and_then(|_| data(input)) {
+            Some(Data::F(data)) => {
+                (T::as_f32(data).unwrap_or_default(), self.bound[launch.inputs[input]].0.writes())
+            }
             _ => (&[][..], 0),
         };
-        let kept = (!self.kept.is_empty())
-            .then(|| Operands { kept: &self.kept, buffers: [buffer(0), buffer(1), buffer(2)] });
-        if !(fast && fast::run(&self.step.kernel, kept, &mut io)) {
-            self.step.kernel.twin(&mut io);
+        let kept = (!launch.kept.is_empty())
+            .then(|| Operands { kept: &launch.kept, buffers: [buffer(0), buffer(1), buffer(2)] });
+        if !(self.fast && fast::run(&step.kernel, kept, &mut io)) {
+            step.kernel.twin(&mut io);
         }
     }
 }

@@ -30,24 +30,31 @@ pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// e^x to 2 units in the last place, without branches; 0 below −87, clamped above 88.
-/// Range reduction by ln 2 in two parts and the Cephes polynomial.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let clamped = x.clamp(-87.0, 88.0);
+    exps(pulp::Scalar::new(), x)
+}
+
+/// The same of a vector: range reduction by ln 2 in two parts and the Cephes polynomial.
+#[inline(always)]
+pub fn exps<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let all = |value: f32| simd.splat_f32s(value);
+    let fma = |a, b, c| simd.mul_add_f32s(a, b, c);
+    let clamped = simd.min_f32s(simd.max_f32s(x, all(-87.0)), all(88.0));
     // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
-    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
-    let whole = shifted - 12_582_912.0;
-    let r = whole.mul_add(-355.0 / 512.0, clamped);
-    let r = whole.mul_add(2.121_944_4e-4, r);
-    let mut p = 1.987_569_1e-4;
-    p = r.mul_add(p, 1.398_2e-3);
-    p = r.mul_add(p, 8.333_452e-3);
-    p = r.mul_add(p, 4.166_579_6e-2);
-    p = r.mul_add(p, 0.166_666_65);
-    p = r.mul_add(p, 0.5);
-    let y = (r * r).mul_add(p, r + 1.0);
-    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    if x < -87.0 { 0.0 } else { y * scale }
+    let shifted = fma(clamped, all(std::f32::consts::LOG2_E), all(12_582_912.0));
+    let whole = simd.sub_f32s(shifted, all(12_582_912.0));
+    let r = fma(whole, all(-355.0 / 512.0), clamped);
+    let r = fma(whole, all(2.121_944_4e-4), r);
+    let mut p = all(1.987_569_1e-4);
+    for term in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = fma(r, p, all(term));
+    }
+    let y = fma(simd.mul_f32s(r, r), p, simd.add_f32s(r, all(1.0)));
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let scale = simd.add_u32s(exponent, simd.splat_u32s(0x3f80_0000));
+    let y = simd.mul_f32s(y, simd.transmute_f32s_u32s(scale));
+    simd.select_f32s(simd.less_than_f32s(x, all(-87.0)), all(0.0), y)
 }
 
 /// ln x of a positive number that is not subnormal, to 2 units in the last place, without branches: the Cephes polynomial
@@ -138,6 +145,20 @@ pub fn slope(kind: Activation, x: f32) -> f32 {
             s * x.mul_add(1.0 - s, 1.0)
         }
         Activation::GeluTanh => kind.slope(x),
+    }
+}
+
+/// Each vector of values becomes f of its place and itself. Left to itself the compiler gathers what is no further apart
+/// than lines are.
+#[inline(always)]
+pub fn each_vector<S: Simd>(simd: S, values: &mut [f32], f: impl Fn(usize, S::f32s) -> S::f32s) {
+    let (vectors, rest) = S::as_mut_simd_f32s(values);
+    let last = vectors.len() * S::F32_LANES;
+    for (v, x) in vectors.iter_mut().enumerate() {
+        *x = f(v * S::F32_LANES, *x);
+    }
+    if !rest.is_empty() {
+        simd.partial_store_f32s(rest, f(last, simd.partial_load_f32s(rest)));
     }
 }
 
