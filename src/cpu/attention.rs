@@ -164,8 +164,8 @@ impl WithSimd for Attend<'_> {
             let scores = packed(scores, stride);
             let stride = self.attention.o.stride;
             multiply_block(simd, [tk, width], scores, self.values, answers, stride, Finish::scaled(1.0));
-            for (answer, share) in answers.chunks_mut(stride).zip(shares) {
-                each_vector(simd, &mut answer[..width], |_, x| simd.mul_f32s(x, simd.splat_f32s(share)));
+            for (i, answer) in answers.chunks_mut(stride).enumerate() {
+                each_vector(simd, &mut answer[..width], |_, x| simd.mul_f32s(x, simd.splat_f32s(shares[i])));
             }
         }
     }
@@ -174,23 +174,24 @@ impl WithSimd for Attend<'_> {
 /// At most [`LINE`] rows of `tk` scores, whole cache lines apart, become weights, the largest of each row one; what makes
 /// them probabilities is returned, a factor for each row. `scale` times each score is what counts; `lse` gets each row's
 /// ln Σ exp. What lies behind a row's scores takes part with a weight of nothing, so that every loop is over whole lines.
-/// Each of the loops is over all rows, so that a row's reduction is made while the next one's is begun.
+/// Each of the loops is over all rows, so that a row's reduction is made while the next one's is begun; zipped, they would
+/// divide to count their rows.
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) -> [f32; LINE] {
     let stride = tk.next_multiple_of(LINE);
     let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
-    for (row, top) in scores.chunks_exact_mut(stride).zip(&mut tops) {
+    for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
         row[tk..].fill(-1e30);
-        *top = scale * max(simd, row);
+        tops[i] = scale * max(simd, row);
     }
-    for ((row, &top), total) in scores.chunks_exact_mut(stride).zip(&tops).zip(&mut totals) {
-        let (scale, down) = (simd.splat_f32s(scale), simd.splat_f32s(-top));
+    for (i, row) in scores.chunks_exact_mut(stride).enumerate() {
+        let (scale, down) = (simd.splat_f32s(scale), simd.splat_f32s(-tops[i]));
         let mut sums = simd.splat_f32s(0.0);
         for x in S::as_mut_simd_f32s(row).0 {
             *x = exps(simd, simd.mul_add_e_f32s(scale, *x, down));
             sums = simd.add_f32s(sums, *x);
         }
-        *total = simd.reduce_sum_f32s(sums);
+        totals[i] = simd.reduce_sum_f32s(sums);
     }
     let (mut logs, mut shares) = ([0.0; LINE], [0.0; LINE]);
     for (((log, share), &top), &total) in logs.iter_mut().zip(&mut shares).zip(&tops).zip(&totals) {

@@ -2,6 +2,7 @@
 //! the order that it lies in. With few rows it is four times as fast as a product that packs its operands first. A result
 //! does not depend on which rows are computed together.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -169,12 +170,15 @@ impl WithSimd for Part<'_, '_> {
                     2.. => 2,
                     _ => 1,
                 };
-                let tiles = rows.div_ceil(most_rows(vectors));
+                let tiles = if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
                 let mut row = 0;
                 for tile in 0..tiles {
                     let at = Tile { row, column, terms: (terms.start, terms.end), line: tile };
                     // As even as can be: eight rows as four and four are faster than as six and two.
-                    let count = (rows - row).div_ceil(tiles - tile);
+                    let count = match tiles - tile {
+                        1 => rows - row,
+                        left => (rows - row).div_ceil(left),
+                    };
                     match vectors {
                         4 if S::REGISTER_COUNT >= 32 => self.rows::<S, 4>(simd, count, at),
                         2 => self.rows::<S, 2>(simd, count, at),
@@ -221,7 +225,9 @@ impl Part<'_, '_> {
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const V: usize>(&mut self, simd: S, at: Tile) {
         let Tile { row, column, terms: (from, to), line } = at;
-        let Product { k: depth, n, a, panels, finish } = self.product;
+        // What a tile is made from is looked up tile by tile: left to itself the compiler makes ready for every size of tile
+        // before the first one, which takes a small product as long as its sums.
+        let Product { k: depth, n, a, panels, finish } = *black_box(&self.product);
         let (lanes, count) = (S::F32_LANES, to - from);
         let (panel, inside) = (column / PANEL * PANEL, column % PANEL / lanes);
         let width = panel_width(panel, n);

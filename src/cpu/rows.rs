@@ -170,17 +170,28 @@ impl WithSimd for NormalisedRows<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, gamma, beta, eps, width, y, stats } = self;
-        for ((y, x), stats) in
-            y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(stats.chunks_exact_mut(2))
-        {
-            let mean = sum(simd, x, |x| x) / width as f32;
-            let variance = sum(simd, x, |x| (x - mean) * (x - mean)) / width as f32;
-            let rstd = 1.0 / (variance + eps).sqrt();
-            for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                *y = gamma.mul_add((x - mean) * rstd, beta);
+        // Each loop over some rows, so that the reductions of one are made while those of the next are begun, and all their
+        // roots at once.
+        let some = y.chunks_mut(LINE * width).zip(x.chunks(LINE * width)).zip(stats.chunks_mut(LINE * 2));
+        for ((y, x), stats) in some {
+            let (mut means, mut rstds) = ([0.0; LINE], [1.0; LINE]);
+            for (i, x) in x.chunks_exact(width).enumerate() {
+                means[i] = sum(simd, x, |x| x) / width as f32;
             }
-            stats[0] = mean;
-            stats[1] = rstd;
+            for (i, x) in x.chunks_exact(width).enumerate() {
+                let mean = means[i];
+                rstds[i] = sum(simd, x, |x| (x - mean) * (x - mean)) / width as f32;
+            }
+            for rstd in &mut rstds {
+                *rstd = 1.0 / (*rstd + eps).sqrt();
+            }
+            for (i, (y, x)) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate() {
+                let (mean, rstd) = (means[i], rstds[i]);
+                for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                    *y = gamma.mul_add((x - mean) * rstd, beta);
+                }
+                stats[2 * i..][..2].copy_from_slice(&[mean, rstd]);
+            }
         }
     }
 }
