@@ -1,4 +1,4 @@
-// uses: activation, product, operands, tiles
+// uses: activation, product, result, operands, tiles
 // Matrix product by 64x64 tiles: a workgroup stages 16 columns of A and 16 rows of B in workgroup memory, and
 // each of its 256 invocations keeps 4x4 results in registers. Where such tiles were too few to fill a GPU, they are 32x32
 // with 64 invocations.

@@ -1,4 +1,4 @@
-// uses: activation, product, operands, tiles, cooperative
+// uses: activation, product, result, operands, tiles, cooperative
 // enables: f16, wgpu_cooperative_matrix
 // Matrix product by cooperative matrices of 16x16, as NVIDIA's and AMD's GPUs have them.
 const SIDE = 16u;

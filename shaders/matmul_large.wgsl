@@ -1,4 +1,4 @@
-// uses: activation, product, operands, tiles
+// uses: activation, product, result, operands, tiles
 // Matrix product by 128x128 tiles, for products large enough to fill a GPU with them: a workgroup stages 8 columns of A
 // and 8 rows of B in workgroup memory, and each of its 256 invocations keeps 8x8 results in registers, four blocks of
 // 4x4 that are 64 rows and columns apart, so that neighbours read neighbouring vec4s.

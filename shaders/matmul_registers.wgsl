@@ -1,4 +1,4 @@
-// uses: activation, product, operands
+// uses: activation, product, result, operands
 // Matrix product without workgroup memory: 4x4 results an invocation, 32x32 a workgroup.
 // For software adapters, where barriers and workgroup memory cost more than they save.
 @compute @workgroup_size(64)

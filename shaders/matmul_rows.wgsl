@@ -1,4 +1,4 @@
-// uses: activation, product, operands
+// uses: activation, product, result, operands
 // Matrix product for few rows: a workgroup makes 16 neighbouring results of one row, and four invocations share
 // the sum over k of each.
 var<workgroup> partial: array<f32, 64>; // [4][16]

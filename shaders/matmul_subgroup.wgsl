@@ -1,4 +1,4 @@
-// uses: activation, product, operands
+// uses: activation, product, result, operands
 // Matrix product by subgroups of exactly eight invocations: a workgroup is one subgroup and makes 32x64 results.
 // For lavapipe, where a load of eight elements costs as much as twenty of its eight-wide multiplications: each
 // element is loaded by one invocation only, which hands those of A on by broadcast. No workgroup memory.

@@ -1,4 +1,4 @@
-// uses: activation, product
+// uses: activation, product, result
 // Matrix product with a small right operand, for software adapters with subgroups of eight: b is bound as a uniform
 // buffer, which lavapipe reads four elements at a time and without a branch for each. A subgroup makes 16x32 results
 // (8x32 where there are no more rows): each invocation loads a row of A, which reaches the others by broadcast, and owns

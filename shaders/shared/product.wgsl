@@ -1,4 +1,4 @@
-// What all matrix products share: sizes, what comes after the sums, the epilogue. Described in src/kernels/matmul.rs.
+// What all matrix products share: sizes, and what becomes of a sum. Described in src/kernels/matmul.rs.
 struct Params {
     m: u32, k: u32, n: u32, batch: u32,
     a_offset: u32, a_row: u32, a_column: u32, a_batch: u32,
@@ -6,22 +6,21 @@ struct Params {
     c_offset: u32, c_row: u32, c_column: u32, c_batch: u32,
     has_bias: u32, bias_offset: u32, residual_rows: u32, activation: u32,
     alpha: f32,
+    eps: f32, // of rows that are normalised; absent from others' block
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;      // [n] from bias_offset
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [residual_rows, n]
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;   // m x n, strided
 
 fn residual_at(i: u32, j: u32) -> f32 {
     if p.residual_rows == 0u { return 0.0; }
     return residual[(i % p.residual_rows) * p.n + j];
 }
 
-// Stores R + alpha f(sum + bias) at (i, j) of one batch entry, where that lies inside C.
-fn finish(entry: u32, i: u32, j: u32, sum: f32) {
-    if i >= p.m || j >= p.n { return; }
+// R + alpha f(sum + bias) at (i, j).
+fn finished(i: u32, j: u32, sum: f32) -> f32 {
     var y = sum;
     if p.has_bias != 0u { y += bias[p.bias_offset + j]; }
-    y = residual_at(i, j) + p.alpha * activate(p.activation, y);
-    c[p.c_offset + entry * p.c_batch + i * p.c_row + j] = y;
+    return residual_at(i, j) + p.alpha * activate(p.activation, y);
 }
+

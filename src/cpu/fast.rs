@@ -9,6 +9,7 @@ use crate::kernels::{Float, Io, Kernel};
 pub fn wants_panels(kernel: &Kernel) -> Vec<(usize, Layout)> {
     match kernel {
         Kernel::Matmul(kernel) => product::wants_panels(kernel).into_iter().collect(),
+        Kernel::MatmulNorm(kernel) => product::wants_panels(&kernel.product).into_iter().collect(),
         Kernel::Attention(kernel) => attention::wants_panels(kernel),
         _ => Vec::new(),
     }
@@ -19,10 +20,11 @@ pub fn wants_panels(kernel: &Kernel) -> Vec<(usize, Layout)> {
 pub fn run<T: Float>(kernel: &Kernel, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, T>) -> bool {
     let Some(io) = T::io_as_f32(io) else { return false };
     match kernel {
-        Kernel::Matmul(kernel) => match kept {
-            Some(kept) => product::run_by_panels(kernel, kept.read(0).as_ref(), io),
-            None => product::run(kernel, io),
-        },
+        Kernel::Matmul(kernel) => product::run(kernel, kept, io),
+        Kernel::MatmulNorm(kernel) => {
+            product::run(&kernel.product, kept, io);
+            rows::normalise(&kernel.norm(), io);
+        }
         Kernel::Attention(kernel) => attention::forward(kernel, kept, io),
         Kernel::AttentionBackwardQuery(kernel) => attention::backward_query(kernel, io),
         Kernel::AttentionBackwardKeyValue(kernel) => return attention::backward_key_value(kernel, io),

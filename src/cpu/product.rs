@@ -7,7 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::panel_product::{Finish, multiply};
-use super::panels::Layout;
+use super::panels::{Layout, Operands};
 use super::simd::{activate_each, vectorised};
 use super::threads::{each_chunk, is_large, may_share, worth_sharing};
 use crate::kernels::activation::Activation;
@@ -129,8 +129,15 @@ pub fn wants_panels(kernel: &Matmul) -> Option<(usize, Layout)> {
     (few && !kernel.half_b && kernel.k > 0 && kernel.a.steps().1 == 1).then_some((1, layout))
 }
 
-/// The whole kernel, its right operand in panels.
-pub fn run_by_panels(kernel: &Matmul, panels: &[f32], io: &mut Io<'_, '_, f32>) {
+/// The whole kernel; `kept` has the panels that [`wants_panels`] asks for.
+pub fn run(kernel: &Matmul, kept: Option<Operands<'_>>, io: &mut Io<'_, '_, f32>) {
+    match kept {
+        Some(kept) => run_by_panels(kernel, kept.read(0).as_ref(), io),
+        None => run_by_blocks(kernel, io),
+    }
+}
+
+fn run_by_panels(kernel: &Matmul, panels: &[f32], io: &mut Io<'_, '_, f32>) {
     let [a, bias, residual] = [0, 2, 3].map(|i| io.inputs[i].floats());
     let finish = Finish {
         bias: kernel.bias.map(|offset| &bias[offset..offset + kernel.n]),
@@ -142,8 +149,7 @@ pub fn run_by_panels(kernel: &Matmul, panels: &[f32], io: &mut Io<'_, '_, f32>) 
     multiply([kernel.m, kernel.k, kernel.n], of(a, &kernel.a, 0), panels, c, kernel.c.stride, finish);
 }
 
-/// The whole kernel.
-pub fn run(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
+fn run_by_blocks(kernel: &Matmul, io: &mut Io<'_, '_, f32>) {
     let [a, bias, residual] = [0, 2, 3].map(|i| io.inputs[i].floats());
     let (m, k, n, stride) = (kernel.m, kernel.k, kernel.n, kernel.c.stride);
     let bias = kernel.bias.map(|offset| &bias[offset..offset + n]);

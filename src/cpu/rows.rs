@@ -145,7 +145,8 @@ pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
     let [y, stats] = io.outputs else { panic!("layer_norm has two outputs") };
     let rows = (BLOCK / width).max(1);
     let each = |(block, (y, stats)): (usize, (&mut [f32], &mut [f32]))| {
-        arch().dispatch(NormalisedRows { x: &x[block * rows * width..], gamma, beta, eps, width, y, stats });
+        y.copy_from_slice(&x[block * rows * width..][..y.len()]);
+        arch().dispatch(Normalised { rows: y, width, gamma, beta, eps, stats: Some(stats) });
     };
     if kernel.rows <= rows || !may_share() {
         each((0, (y, stats)));
@@ -154,43 +155,53 @@ pub fn layer_norm(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
     }
 }
 
-struct NormalisedRows<'a> {
-    x: &'a [f32],
+/// The same where the rows lie already, for a product that has gamma and beta behind its own inputs.
+pub fn normalise(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
+    let [gamma, beta] = [4, 5].map(|i| io.inputs[i].floats());
+    let (width, eps) = (kernel.width, kernel.eps);
+    by_rows(io.outputs[0], width, |_, rows| {
+        arch().dispatch(Normalised { rows, width, gamma, beta, eps, stats: None });
+    });
+}
+
+/// Rows that become normalised ones.
+struct Normalised<'a> {
+    rows: &'a mut [f32],
+    width: usize,
     gamma: &'a [f32],
     beta: &'a [f32],
     eps: f32,
-    width: usize,
-    y: &'a mut [f32],
-    stats: &'a mut [f32],
+    stats: Option<&'a mut [f32]>,
 }
 
-impl WithSimd for NormalisedRows<'_> {
+impl WithSimd for Normalised<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, gamma, beta, eps, width, y, stats } = self;
+        let Self { rows, width, gamma, beta, eps, mut stats } = self;
         // Each loop over some rows, so that the reductions of one are made while those of the next are begun, and all their
         // roots at once.
-        let some = y.chunks_mut(LINE * width).zip(x.chunks(LINE * width)).zip(stats.chunks_mut(LINE * 2));
-        for ((y, x), stats) in some {
+        for (some, rows) in rows.chunks_mut(LINE * width).enumerate() {
             let (mut means, mut rstds) = ([0.0; LINE], [1.0; LINE]);
-            for (i, x) in x.chunks_exact(width).enumerate() {
-                means[i] = sum(simd, x, |x| x) / width as f32;
+            for (i, row) in rows.chunks_exact(width).enumerate() {
+                means[i] = sum(simd, row, |x| x) / width as f32;
             }
-            for (i, x) in x.chunks_exact(width).enumerate() {
+            for (i, row) in rows.chunks_exact(width).enumerate() {
                 let mean = means[i];
-                rstds[i] = sum(simd, x, |x| (x - mean) * (x - mean)) / width as f32;
+                rstds[i] = sum(simd, row, |x| (x - mean) * (x - mean)) / width as f32;
             }
             for rstd in &mut rstds {
                 *rstd = 1.0 / (*rstd + eps).sqrt();
             }
-            for (i, (y, x)) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate() {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let (mean, rstd) = (means[i], rstds[i]);
-                for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                    *y = gamma.mul_add((x - mean) * rstd, beta);
+                for ((x, &gamma), &beta) in row.iter_mut().zip(gamma).zip(beta) {
+                    *x = gamma.mul_add((*x - mean) * rstd, beta);
                 }
-                stats[2 * i..][..2].copy_from_slice(&[mean, rstd]);
+                if let Some(stats) = &mut stats {
+                    stats[2 * (some * LINE + i)..][..2].copy_from_slice(&[mean, rstd]);
+                }
             }
         }
     }

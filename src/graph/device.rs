@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
+use crate::kernels::matmul_norm::MatmulNorm;
 
 /// What runs a program.
 #[derive(Clone)]
@@ -43,6 +44,15 @@ impl Device {
     /// better even if it leaves most of the GPU idle.
     pub fn favours_few_launches(&self) -> bool {
         matches!(self, Self::Gpu(gpu) if gpu.class().is_gpu())
+    }
+
+    /// Whether a product and the norm of its rows are better one launch here. The oracle has each by itself.
+    pub fn merges(&self, kernel: &MatmulNorm) -> bool {
+        match self {
+            Self::Cpu => kernel.is_plain(),
+            Self::Oracle => false,
+            Self::Gpu(gpu) => kernel.suits(gpu.class()),
+        }
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Training {
 pub struct Graph {
     params: Arc<Params>,
     training: Option<Training>,
+    /// Where it is to run, if that is known.
+    device: Option<Device>,
     /// Whether parameters stay as they are: a backward pass then ends at inputs alone.
     frozen: bool,
     values: Vec<Info>,
@@ -93,6 +95,7 @@ impl Graph {
         Self {
             params,
             training,
+            device: None,
             frozen: false,
             values: Vec::new(),
             launches: Vec::new(),
@@ -111,6 +114,12 @@ impl Graph {
     /// out.
     pub fn frozen(params: Arc<Params>) -> Self {
         Self { frozen: true, ..Self::new(params, Some(Training { dropout: 0.0 })) }
+    }
+
+    /// The same graph for a device: launches that are better one there become one. A graph of no device has each by itself.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: Some(device.clone()), ..self }
     }
 
     /// The parameters.

@@ -133,7 +133,7 @@ impl Matmul {
     }
 
     /// Whether B is small enough for a uniform buffer, and both operands are whole vec4s.
-    fn fits_uniform(&self) -> bool {
+    pub(super) fn fits_uniform(&self) -> bool {
         let whole = |matrix: &Matrix| matrix.offset.is_multiple_of(4) && matrix.stride.is_multiple_of(4);
         let stored = if self.b.transposed { self.n } else { self.k };
         let reach = self.b.offset + self.b.stride * stored;

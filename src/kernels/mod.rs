@@ -19,6 +19,7 @@ pub mod flow_path;
 pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod matmul;
+pub mod matmul_norm;
 pub mod mse;
 pub mod optimizer;
 pub mod patchify;
@@ -180,6 +181,7 @@ macro_rules! kernels {
 
 kernels! {
     matmul::Matmul,
+    matmul_norm::MatmulNorm,
     activation::Activate,
     activation::ActivateBackward,
     patchify::Patchify,

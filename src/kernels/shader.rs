@@ -26,6 +26,7 @@ const SHARED: &[(&str, &str)] = &[
     ("adam", include_str!("../../shaders/shared/adam.wgsl")),
     ("operands", include_str!("../../shaders/shared/operands.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
+    ("result", include_str!("../../shaders/shared/result.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),

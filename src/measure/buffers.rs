@@ -53,6 +53,7 @@ pub fn buffer_uses(graph: &Graph) -> (Vec<BufferUse>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Device;
     use crate::policy::presets::preset;
     use crate::policy::{Network, SamplerShape, sampling_graph};
     use std::sync::Arc;
@@ -62,7 +63,7 @@ mod tests {
         let config = preset("pursuit").expect("known");
         let (network, params) = Network::new(&config);
         let shape = SamplerShape::of(&config, 2);
-        let (graph, _) = sampling_graph(&config, &network, &Arc::new(params), &shape, false).expect("builds");
+        let (graph, _) = sampling_graph(&config, &network, &Arc::new(params), &shape, &Device::Cpu).expect("builds");
         let (uses, unshared) = buffer_uses(&graph);
         let bytes: usize = uses.iter().map(|buffer| buffer.bytes).sum();
         assert_eq!(bytes, graph.compile_plan().bytes());

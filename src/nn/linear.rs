@@ -84,4 +84,9 @@ impl Norm {
     pub fn apply(&self, graph: &mut Graph, x: Value) -> Value {
         graph.layer_norm(x, self.gamma, self.beta, self.eps)
     }
+
+    /// Applies it to the rows of a linear layer, which nobody else wants.
+    pub fn apply_to(&self, graph: &mut Graph, op: Linear) -> Value {
+        graph.linear_norm(op, self.gamma, self.beta, self.eps)
+    }
 }

@@ -22,14 +22,15 @@ pub struct LayerSizes {
 /// PyTorch's default.
 const EPS: f32 = 1e-5;
 
-/// r + dropout(x Wᵀ + b): one product where nothing is dropped.
-fn add_dropped(graph: &mut Graph, product: Linear, residual: Value) -> Value {
+/// norm(r + dropout(x Wᵀ + b)): one product where nothing is dropped.
+fn add_and_norm(graph: &mut Graph, product: Linear, residual: Value, norm: &Norm) -> Value {
     if graph.training().is_some_and(|training| training.dropout > 0.0) {
         let x = graph.linear(product);
-        graph.dropout(x, Some(residual))
+        let sum = graph.dropout(x, Some(residual));
+        norm.apply(graph, sum)
     } else {
         let rows = graph.rows(residual).0;
-        graph.linear(product.plus(residual, rows))
+        norm.apply_to(graph, product.plus(residual, rows))
     }
 }
 
@@ -80,11 +81,9 @@ impl EncoderLayer {
     /// Applies it to tokens [B·T, d].
     pub fn apply(&self, graph: &mut Graph, x: Value, batch: usize) -> Value {
         let attended = self.attention.of(graph, x, batch);
-        let sum = add_dropped(graph, attended, x);
-        let x = self.norm1.apply(graph, sum);
+        let x = add_and_norm(graph, attended, x, &self.norm1);
         let fed = self.feedforward.of(graph, x);
-        let sum = add_dropped(graph, fed, x);
-        self.norm2.apply(graph, sum)
+        add_and_norm(graph, fed, x, &self.norm2)
     }
 }
 
@@ -130,13 +129,10 @@ impl DecoderLayer {
     /// Applies it to tokens [B·T, d].
     pub fn apply(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Value {
         let attended = self.attention.of(graph, x, batch);
-        let sum = add_dropped(graph, attended, x);
-        let x = self.norms[0].apply(graph, sum);
+        let x = add_and_norm(graph, attended, x, &self.norms[0]);
         let looked = self.cross.of(graph, x, memory, batch);
-        let sum = add_dropped(graph, looked, x);
-        let x = self.norms[1].apply(graph, sum);
+        let x = add_and_norm(graph, looked, x, &self.norms[1]);
         let fed = self.feedforward.of(graph, x);
-        let sum = add_dropped(graph, fed, x);
-        self.norms[2].apply(graph, sum)
+        add_and_norm(graph, fed, x, &self.norms[2])
     }
 }

@@ -57,12 +57,11 @@ impl Sampler {
     /// If the device lacks memory or refuses a shader.
     pub fn new(config: &Config, network: &Network, bank: &Bank, shape: SamplerShape) -> Result<Self> {
         let parts = sampling_parts(bank.device(), shape.batch, bank.params());
-        let one_launch = bank.device().favours_few_launches();
         let mut graphs: BTreeMap<usize, (Graph, usize)> = BTreeMap::new();
         for &batch in &parts {
             if let Entry::Vacant(place) = graphs.entry(batch) {
                 let part = SamplerShape { batch, ..shape.clone() };
-                place.insert(sampling_graph(config, network, bank.params(), &part, one_launch)?);
+                place.insert(sampling_graph(config, network, bank.params(), &part, bank.device())?);
             }
         }
         let of_parts: Vec<&Graph> = parts.iter().map(|batch| &graphs[batch].0).collect();
@@ -116,8 +115,8 @@ pub fn sampling_parts(device: &Device, batch: usize, params: &Params) -> Vec<usi
     (0..count).map(|i| (batch + i) / count).collect()
 }
 
-/// The graph of a sampler, and how many points its path has. `one_launch` asks for a decoder in one launch, where it has
-/// one: the points between are not to be had then, nor is guidance.
+/// The graph of a sampler for a device, and how many points its path has. Where the device favours it and the network has
+/// one, the decoder is one launch: but not if the points between are asked for, or guidance.
 ///
 /// # Errors
 /// As [`Network::sample`].
@@ -126,17 +125,17 @@ pub fn sampling_graph(
     network: &Network,
     params: &Arc<Params>,
     shape: &SamplerShape,
-    one_launch: bool,
+    device: &Device,
 ) -> Result<(Graph, usize)> {
     let mut config = config.clone();
     config.flow.solver = shape.solver;
-    let mut graph = Graph::new(Arc::clone(params), None);
+    let mut graph = Graph::new(Arc::clone(params), None).on(device);
     let dims = config.network_action_dim();
     let seen = network.inputs(&mut graph, &config, shape.batch, &shape.cameras);
     let noise = graph.input("noise", Dtype::F32, &[shape.batch, config.chunk_size, dims]);
     let guidance = shape.guidance.as_ref();
-    let one_launch = one_launch && !shape.path && guidance.is_none_or(|guidance| guidance.scale == 1.0);
-    let sample = match one_launch {
+    let only_the_end = !shape.path && guidance.is_none_or(|guidance| guidance.scale == 1.0);
+    let sample = match device.favours_few_launches() && only_the_end {
         true => network.sample_in_one_launch(&mut graph, &config, &seen, noise, shape.steps),
         false => None,
     };
@@ -175,7 +174,7 @@ impl Evaluator {
         shape: SamplerShape,
         t_per_slot: bool,
     ) -> Result<Self> {
-        let mut graph = Graph::new(Arc::clone(bank.params()), None);
+        let mut graph = Graph::new(Arc::clone(bank.params()), None).on(bank.device());
         let dims = config.network_action_dim();
         let seen = network.inputs(&mut graph, config, shape.batch, &shape.cameras);
         let x = graph.input("x", Dtype::F32, &[shape.batch, config.chunk_size, dims]);

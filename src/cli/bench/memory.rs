@@ -102,7 +102,6 @@ impl Needs {
             vec![Part::of(&step_graph(config, &network, &params, &shape), setting.batch, 1)]
         } else {
             let batch = program_batch(&setting.device, setting.batch);
-            let one_launch = setting.device.favours_few_launches();
             let mut parts = sampling_parts(&setting.device, batch, &params);
             parts.sort_unstable();
             let alike = parts.chunk_by(|one, other| one == other);
@@ -110,7 +109,7 @@ impl Needs {
                 .map(|parts| {
                     let cameras = sampled_cameras(config);
                     let shape = SamplerShape { cameras, ..SamplerShape::of(config, parts[0]) };
-                    let (graph, _) = sampling_graph(config, &network, &params, &shape, one_launch)?;
+                    let (graph, _) = sampling_graph(config, &network, &params, &shape, &setting.device)?;
                     Ok(Part::of(&graph, parts[0], parts.len()))
                 })
                 .collect::<Result<_>>()?

@@ -12,6 +12,7 @@ use crate::kernels::Dtype;
 use crate::kernels::activation::Activation;
 use crate::kernels::add_rows::{AddRows, ReduceRows};
 use crate::kernels::matmul::{Matmul, Matrix};
+use crate::kernels::matmul_norm::MatmulNorm;
 
 /// What a product adds at its end: `rows` rows that repeat.
 #[derive(Debug, Clone, Copy)]
@@ -142,15 +143,51 @@ impl Graph {
         y
     }
 
+    /// Layer norm of the rows of a linear layer's result, which nobody else wants: one launch where the device is better off
+    /// with it.
+    ///
+    /// # Panics
+    /// As [`Self::linear`].
+    pub fn linear_norm(&mut self, op: Linear, gamma: ParamId, beta: ParamId, eps: f32) -> Value {
+        if let (None, &[part], None) = (self.training, &op.inputs[..], op.into) {
+            let Prepared { kernel, inputs, y } =
+                self.prepare(&op, part, op.bias, op.activation, op.residual);
+            let both = MatmulNorm { product: kernel, eps };
+            if self.device.as_ref().is_some_and(|device| device.merges(&both)) {
+                let [a, b, bias, residual] = inputs;
+                let [gamma, beta] = [gamma, beta].map(|id| Some(self.param(id)));
+                self.launch(both, &[a, b, bias, residual, gamma, beta], &[y]);
+                return y;
+            }
+            self.launch(both.product, &inputs, &[y]);
+            return self.layer_norm(y, gamma, beta, eps);
+        }
+        let sum = self.linear(op);
+        self.layer_norm(sum, gamma, beta, eps)
+    }
+
     /// R + α f(xᵢ Wᵢᵀ + b) for one part of the input.
     fn product(
+        &mut self,
+        op: &Linear,
+        part: Part,
+        bias: Bias,
+        activation: Activation,
+        residual: Option<Residual>,
+    ) -> Value {
+        let Prepared { kernel, inputs, y } = self.prepare(op, part, bias, activation, residual);
+        self.launch(kernel, &inputs, &[y]);
+        y
+    }
+
+    fn prepare(
         &mut self,
         op: &Linear,
         Part { x, column }: Part,
         bias: Bias,
         activation: Activation,
         residual: Option<Residual>,
-    ) -> Value {
+    ) -> Prepared {
         let (bias, first_bias) = match bias {
             Bias::Param(id) => (Some(self.param(id)), Some(op.outputs.start)),
             Bias::Row { table, first } => (Some(table), Some(first)),
@@ -179,8 +216,7 @@ impl Graph {
             residual_rows: residual.map(|residual| residual.rows),
             ..Matmul::new(m, k, n)
         };
-        self.launch(kernel, &[Some(x), Some(weight), bias, residual.map(|residual| residual.value)], &[y]);
-        y
+        Prepared { kernel, inputs: [Some(x), Some(weight), bias, residual.map(|residual| residual.value)], y }
     }
 
     /// Columns of a weight [out, ..].
@@ -188,6 +224,13 @@ impl Graph {
         let param = self.params.get(weight);
         param.len / param.shape[0]
     }
+}
+
+/// A product about to be launched.
+struct Prepared {
+    kernel: Matmul,
+    inputs: [Option<Value>; 4],
+    y: Value,
 }
 
 struct LinearBackward {
