@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
 
-use flowgpu::kernels::{AdapterClass, Dispatch, Matrices, Shader, all_cases};
+use flowgpu::kernels::{Abilities, AdapterClass, Dispatch, Matrices, Shader, all_cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess};
@@ -19,9 +19,9 @@ struct Launch {
 
 /// Every class of adapters.
 const CLASSES: [AdapterClass; 5] = [
-    AdapterClass::Gpu,
-    AdapterClass::GpuWithMatrices(Matrices { side: 8, lanes: 32 }),
-    AdapterClass::GpuWithMatrices(Matrices { side: 16, lanes: 32 }),
+    AdapterClass::Gpu(Abilities { subgroup: None, matrices: None }),
+    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 8, lanes: 32 }) }),
+    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 16, lanes: 32 }) }),
     AdapterClass::Software,
     AdapterClass::SoftwareSubgroup,
 ];

@@ -170,7 +170,8 @@ impl WithSimd for Part<'_, '_> {
                     2.. => 2,
                     _ => 1,
                 };
-                let tiles = if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
+                let tiles =
+                    if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
                 let mut row = 0;
                 for tile in 0..tiles {
                     let at = Tile { row, column, terms: (terms.start, terms.end), line: tile };
@@ -275,20 +276,26 @@ impl Part<'_, '_> {
             return;
         }
         // Whole vectors are finished before they leave their registers.
-        let floor = simd.splat_f32s(if finish.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY });
+        let floor =
+            simd.splat_f32s(if finish.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY });
         let alpha = simd.splat_f32s(finish.alpha);
         let mut bias = [simd.splat_f32s(0.0); V];
         if let Some(values) = finish.bias {
             each_below!(v in [0 1 2 3], V, { bias[v] = load(simd, &values[columns.start + v * lanes..]) });
         }
         each_below!(r in [0 1 2 3 4 5 6 7], R, {
-            let residual = finish.residual_row(self.first + row + r, &columns, n);
-            let residual = residual.and_then(|row| S::as_simd_f32s(row).0.first_chunk::<V>());
+            let residual = match finish.residual_row(self.first + row + r, &columns, n) {
+                Some(row) => S::as_simd_f32s(row).0.first_chunk::<V>(),
+                None => None,
+            };
             let c = &mut self.c[row + r][of_part.clone()];
             let Some(c) = S::as_mut_simd_f32s(c).0.first_chunk_mut::<V>() else { return };
             each_below!(v in [0 1 2 3], V, {
                 let y = simd.mul_f32s(alpha, simd.max_f32s(floor, simd.add_f32s(sums[r][v], bias[v])));
-                c[v] = residual.map_or(y, |residual| simd.add_f32s(residual[v], y));
+                c[v] = match residual {
+                    Some(residual) => simd.add_f32s(residual[v], y),
+                    None => y,
+                };
             });
         });
     }

@@ -63,17 +63,32 @@ fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {
     for first in (0..k).step_by(ROWS) {
         let rows = ROWS.min(k - first);
         let to = &mut panel[first * width..][..rows * width];
-        for j in 0..n {
-            let from = &b.data[j * b.column + first * b.row..];
-            if b.row == 1 {
-                for (to, &x) in to.chunks_exact_mut(width).zip(&from[..rows]) {
-                    to[j] = x;
-                }
-            } else {
-                for (i, to) in to.chunks_exact_mut(width).enumerate() {
-                    to[j] = from[i * b.row];
-                }
-            }
+        let from = View { data: &b.data[first * b.row..], ..b };
+        match width {
+            PANEL if b.row == 1 && rows == ROWS => transpose::<PANEL>(from, n, to),
+            LINE if b.row == 1 && rows == ROWS => transpose::<LINE>(from, n, to),
+            _ => transpose_some(from, [rows, n], width, to),
+        }
+    }
+}
+
+/// [`ROWS`] rows of n columns, whose elements follow one another column by column, to rows of W. Known sizes make it a
+/// load and a store for each element.
+fn transpose<const W: usize>(b: View<'_>, n: usize, to: &mut [f32]) {
+    let to = to.as_chunks_mut::<W>().0.first_chunk_mut::<ROWS>().expect("a row of W for each");
+    for j in 0..n.min(W) {
+        let from = b.data[j * b.column..].first_chunk::<ROWS>().expect("a column has these rows");
+        for i in 0..ROWS {
+            to[i][j] = from[i];
+        }
+    }
+}
+
+/// Any rows of any columns, to rows of `width`.
+fn transpose_some(b: View<'_>, [rows, n]: [usize; 2], width: usize, to: &mut [f32]) {
+    for j in 0..n {
+        for i in 0..rows {
+            to[i * width + j] = b.data[i * b.row + j * b.column];
         }
     }
 }

@@ -190,7 +190,8 @@ impl<T: Float> Program<T> {
         // Addresses become numbers in their order.
         let order: Vec<usize> = bound.keys().copied().collect();
         let bound: Vec<(Buffer<T>, bool)> = bound.into_values().collect();
-        let numbers = |at: Vec<usize>| at.iter().map(|at| order.partition_point(|other| other < at)).collect();
+        let numbers =
+            |at: Vec<usize>| at.iter().map(|at| order.partition_point(|other| other < at)).collect();
         let launch = |(step, inputs, outputs): (&Step, Vec<usize>, Vec<usize>)| {
             let inputs: Vec<usize> = numbers(inputs);
             // Weights, and what attention looks at again and again, outlive a launch.

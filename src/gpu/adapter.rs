@@ -1,6 +1,6 @@
 //! Which GPUs there are, and which one a name means.
 
-use crate::kernels::{AdapterClass, Matrices};
+use crate::kernels::{Abilities, AdapterClass, Matrices};
 use crate::{Error, Result};
 
 /// An adapter as a person sees it.
@@ -51,12 +51,16 @@ impl AdapterSummary {
 
     /// The class that kernels choose their variants by.
     pub fn class(&self) -> AdapterClass {
-        match (self.software, self.subgroup, self.matrices) {
-            (true, Some(8), _) => AdapterClass::SoftwareSubgroup,
-            (true, ..) => AdapterClass::Software,
-            (false, _, Some(matrices)) => AdapterClass::GpuWithMatrices(matrices),
-            (false, ..) => AdapterClass::Gpu,
+        match (self.software, self.subgroup) {
+            (true, Some(8)) => AdapterClass::SoftwareSubgroup,
+            (true, _) => AdapterClass::Software,
+            (false, _) => self.class_of_a_gpu(),
         }
+    }
+
+    /// The class of a real GPU that can do what this adapter can.
+    pub fn class_of_a_gpu(&self) -> AdapterClass {
+        AdapterClass::Gpu(Abilities { subgroup: self.subgroup, matrices: self.matrices })
     }
 }
 

@@ -70,7 +70,7 @@ impl Gpu {
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::TIMESTAMP_QUERY, timestamps);
         features.insert(adapter.features() & wgpu::Features::PIPELINE_CACHE);
-        features.set(wgpu::Features::SUBGROUP, summary.class() == AdapterClass::SoftwareSubgroup);
+        features.set(wgpu::Features::SUBGROUP, summary.subgroup.is_some());
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if summary.matrices.is_some() {
             features.insert(wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);

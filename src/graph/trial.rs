@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Device;
 use crate::kernels::check::{Case, Data};
-use crate::kernels::{AdapterClass, Float};
+use crate::kernels::{Abilities, AdapterClass, Float};
 use crate::{Error, Result, cpu, gpu};
 
 /// The outputs of a case as this device computes them: by its shader on a GPU, by the CPU device's own bodies,
@@ -27,11 +27,11 @@ pub fn run(case: &Case, device: &Device) -> Result<Vec<Vec<f64>>> {
 /// If the adapter cannot be opened again.
 pub fn other_classes(device: &Device) -> Result<Vec<Device>> {
     let Device::Gpu(gpu) = device else { return Ok(Vec::new()) };
-    let real = gpu.summary.matrices.map_or(AdapterClass::Gpu, AdapterClass::GpuWithMatrices);
+    let (real, plain) = (gpu.summary.class_of_a_gpu(), AdapterClass::Gpu(Abilities::default()));
     let others: &[AdapterClass] = match gpu.class() {
-        AdapterClass::Gpu | AdapterClass::GpuWithMatrices(_) => &[AdapterClass::Software],
+        AdapterClass::Gpu(_) => &[AdapterClass::Software],
         AdapterClass::Software => &[real],
-        AdapterClass::SoftwareSubgroup => &[real, AdapterClass::Software],
+        AdapterClass::SoftwareSubgroup => &[real, plain, AdapterClass::Software],
     };
     others.iter().map(|&other| as_class(gpu, other)).collect()
 }

@@ -26,7 +26,7 @@
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, Matrices, UNIFORM_BYTES, word};
+use super::{Abilities, AdapterClass, Describe, Dispatch, Float, Io, Matrices, UNIFORM_BYTES, word};
 
 /// Where a matrix lies in its binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,9 @@ impl Describe for Matmul {
         let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
         let few_are_uniform = class == AdapterClass::SoftwareSubgroup && self.fits_uniform();
         let dispatch = match class {
-            AdapterClass::GpuWithMatrices(Matrices { side, lanes }) if self.half_a && self.half_b => {
+            AdapterClass::Gpu(Abilities { matrices: Some(Matrices { side, lanes }), .. })
+                if self.half_a && self.half_b =>
+            {
                 let shader = match side {
                     8 => shader!("matmul_cooperative_8"),
                     _ => shader!("matmul_cooperative_16"),
@@ -173,7 +175,7 @@ impl Describe for Matmul {
             class if class.is_gpu() && tiles(64, 64) >= FEW => {
                 Dispatch::groups(shader!("matmul"), tiles(64, 64))
             }
-            AdapterClass::Gpu | AdapterClass::GpuWithMatrices(_) => {
+            AdapterClass::Gpu(_) => {
                 Dispatch::groups(shader!("matmul"), tiles(32, 32)).with("SIDE", 8.0).with("TILE", 32.0)
             }
             AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),

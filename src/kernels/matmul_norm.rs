@@ -38,8 +38,10 @@ impl MatmulNorm {
     /// Whether an adapter is better off with this launch than with two.
     pub fn suits(&self, class: AdapterClass) -> bool {
         match class {
-            AdapterClass::GpuWithMatrices(_) if self.product.half_a && self.product.half_b => false,
-            AdapterClass::Gpu | AdapterClass::GpuWithMatrices(_) => self.is_plain() && self.product.n <= WIDEST,
+            AdapterClass::Gpu(abilities) => {
+                let by_matrices = abilities.matrices.is_some() && self.product.half_a && self.product.half_b;
+                self.is_plain() && self.product.n <= WIDEST && !by_matrices
+            }
             AdapterClass::SoftwareSubgroup => self.suits_a_subgroup(),
             AdapterClass::Software => false,
         }
@@ -100,7 +102,8 @@ impl MatmulNorm {
         let mut add = |name: &str, product: Matmul| {
             let Matmul { m, k, n, half_b, .. } = product;
             let residual = product.residual_rows.map_or(0, |rows| rows * n);
-            let (bias, b) = (product.bias.map_or(0, |offset| offset + n), product.b.offset + (k + 4) * (n + 4));
+            let (bias, b) =
+                (product.bias.map_or(0, |offset| offset + n), product.b.offset + (k + 4) * (n + 4));
             let case = Case::new(format!("{m}x{k}x{n} {name}"), Self { product, eps: 1e-5 }).input(m * k);
             let case = if half_b { case.half_input(b) } else { case.input(b) };
             let case = if bias > 0 { case.input(bias) } else { case.data(Data::Nothing) };

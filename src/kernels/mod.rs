@@ -29,7 +29,7 @@ pub mod time_embedding;
 
 pub use float::Float;
 pub use plan::{Binding, Place, Plan, Set, Slot, Step, Work};
-pub use shader::{AdapterClass, Dispatch, Matrices, Shader, UNIFORM_BYTES};
+pub use shader::{Abilities, AdapterClass, Dispatch, Matrices, Shader, UNIFORM_BYTES};
 
 use std::borrow::Cow;
 use std::fmt;

@@ -33,6 +33,10 @@ const SHARED: &[(&str, &str)] = &[
     ("attention_broadcast", include_str!("../../shaders/shared/attention_broadcast.wgsl")),
     ("decoder", include_str!("../../shaders/shared/decoder.wgsl")),
     ("tiles", include_str!("../../shaders/shared/tiles.wgsl")),
+    ("total", include_str!("../../shaders/shared/total.wgsl")),
+    ("total_subgroup", include_str!("../../shaders/shared/total_subgroup.wgsl")),
+    ("layer_norm", include_str!("../../shaders/shared/layer_norm.wgsl")),
+    ("layer_norm_backward", include_str!("../../shaders/shared/layer_norm_backward.wgsl")),
     ("cooperative", include_str!("../../shaders/shared/cooperative.wgsl")),
 ];
 
@@ -62,9 +66,7 @@ impl Shader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AdapterClass {
     /// A real GPU: workgroup memory is fast, many workgroups run at once.
-    Gpu,
-    /// The same, with units for products of small matrices.
-    GpuWithMatrices(Matrices),
+    Gpu(Abilities),
     /// A software adapter (WARP, SwiftShader): workgroup memory and barriers cost more than they save.
     Software,
     /// A software adapter whose subgroups are of eight invocations (lavapipe on AVX): loads cost most, and what one
@@ -75,8 +77,25 @@ pub enum AdapterClass {
 impl AdapterClass {
     /// Whether it is a real GPU.
     pub fn is_gpu(self) -> bool {
-        matches!(self, Self::Gpu | Self::GpuWithMatrices(_))
+        matches!(self, Self::Gpu(_))
     }
+
+    /// What it can do beyond what every GPU can; nothing that software adapters would be asked for.
+    pub fn abilities(self) -> Abilities {
+        match self {
+            Self::Gpu(abilities) => abilities,
+            Self::Software | Self::SoftwareSubgroup => Abilities::default(),
+        }
+    }
+}
+
+/// What some GPUs can and others cannot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Abilities {
+    /// Invocations of a subgroup, where shaders may use subgroups and there is but one size of them.
+    pub subgroup: Option<u32>,
+    /// Products of small matrices.
+    pub matrices: Option<Matrices>,
 }
 
 /// What an adapter's subgroups multiply together: square f16 matrices, their sums f32 (WGSL's cooperative matrices).

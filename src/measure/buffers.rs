@@ -63,7 +63,8 @@ mod tests {
         let config = preset("pursuit").expect("known");
         let (network, params) = Network::new(&config);
         let shape = SamplerShape::of(&config, 2);
-        let (graph, _) = sampling_graph(&config, &network, &Arc::new(params), &shape, &Device::Cpu).expect("builds");
+        let (graph, _) =
+            sampling_graph(&config, &network, &Arc::new(params), &shape, &Device::Cpu).expect("builds");
         let (uses, unshared) = buffer_uses(&graph);
         let bytes: usize = uses.iter().map(|buffer| buffer.bytes).sum();
         assert_eq!(bytes, graph.compile_plan().bytes());

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::graph::{Device, Params};
-use crate::kernels::AdapterClass;
 use crate::{Error, Result};
 
 /// What the weights of products are stored as. Biases, norms and embeddings are f32 always, and so are sums.
@@ -38,8 +37,7 @@ impl WeightStorage {
     /// # Errors
     /// If it multiplies no f16 matrices that are to be multiplied.
     pub fn check(self, device: &Device) -> Result<()> {
-        let has =
-            matches!(device, Device::Gpu(gpu) if matches!(gpu.class(), AdapterClass::GpuWithMatrices(_)));
+        let has = matches!(device, Device::Gpu(gpu) if gpu.class().abilities().matrices.is_some());
         match self {
             Self::F16Products if !has => Err(Error::input(format!(
                 "{device} has no cooperative matrices of f16 with sums of f32 and subgroups of one size: use --weights \

@@ -150,8 +150,7 @@ impl Graph {
     /// As [`Self::linear`].
     pub fn linear_norm(&mut self, op: Linear, gamma: ParamId, beta: ParamId, eps: f32) -> Value {
         if let (None, &[part], None) = (self.training, &op.inputs[..], op.into) {
-            let Prepared { kernel, inputs, y } =
-                self.prepare(&op, part, op.bias, op.activation, op.residual);
+            let Prepared { kernel, inputs, y } = self.prepare(&op, part, op.bias, op.activation, op.residual);
             let both = MatmulNorm { product: kernel, eps };
             if self.device.as_ref().is_some_and(|device| device.merges(&both)) {
                 let [a, b, bias, residual] = inputs;
