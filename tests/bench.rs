@@ -172,11 +172,17 @@ fn is_planned(json: &Value) {
 #[test]
 fn growth_is_fitted_and_drawn() {
     let here = folder();
-    let arguments = "bench --policy pendulum --device cpu --repeat 3 --growth growth.png --json";
+    good(here.path(), "collect --env pendulum --episodes 16 --max-steps 50 --output-dir data");
+    let arguments =
+        "bench --policy pendulum --device cpu --repeat 3 --growth growth.png --dataset-root data --json";
     let json = good_json(here.path(), arguments);
     let growth = list(&json["growth"]);
     let names: Vec<_> = growth.iter().filter_map(|ladder| ladder["what"].as_str()).collect();
-    assert_eq!(names, ["batch", "chunk", "width", "solver steps"]);
+    assert_eq!(names, ["batch", "chunk", "width", "solver steps", "frames, to open", "frames, a batch"]);
+    // All 16 episodes in the end, half as many before.
+    let frames: Vec<_> = list(&growth[4]["sizes"]).iter().map(number).collect();
+    assert_eq!(frames.len(), 5, "{frames:?}");
+    assert_eq!((frames[4], 2.0 * frames[3]), (800.0, 800.0), "{frames:?}");
     for ladder in growth {
         let (sizes, ms) = (list(&ladder["sizes"]), list(&ladder["ms"]));
         assert!(sizes.len() >= 2 && sizes.len() == ms.len(), "{ladder}");
@@ -198,6 +204,12 @@ fn what_cannot_be_measured_is_refused() {
     bad(here, "bench --steps 0", "--steps");
     bad(here, "bench --train --solver heun", "--train");
     bad(here, "bench --device cpu --growth growth.gif", "use .png");
+    bad(here, "bench --device cpu --dataset-root data", "--growth");
+    bad(
+        here,
+        "bench --policy pendulum --device cpu --repeat 1 --growth g.png --dataset-root nowhere",
+        "nowhere",
+    );
     bad(here, "bench --device cpu --memory --solver dopri5", "--solver euler");
     bad(here, "bench --device cpu --train --preset flowmatching --batch-size 60000", "use a smaller batch");
     std::fs::write(here.join("run.toml"), "[bench]\nbatch_size = 0\n").expect("writes");

@@ -1,5 +1,6 @@
 //! `flowgpu bench`: what a policy costs on a device. Time, memory, and how both grow.
 
+mod dataset;
 mod growth;
 mod memory;
 mod speed;
@@ -70,6 +71,9 @@ pub struct Args {
     /// each size so often
     #[arg(long, value_name = "FILE")]
     growth: Option<PathBuf>,
+    /// With `--growth`: also what more and more of this data set costs, to open and by the batch
+    #[arg(long, value_name = "DIR", requires = "growth")]
+    dataset_root: Option<PathBuf>,
     /// Prints one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -115,7 +119,8 @@ pub fn run(args: Args) -> Result<()> {
     if args.memory {
         memory::print(&network, &setting, args.json.then_some(&mut json))?;
     } else if let Some(file) = &args.growth {
-        growth::run(&network, &setting, repeat, file, args.json.then_some(&mut json))?;
+        let dataset_root = args.dataset_root.as_deref();
+        growth::run(&network, &setting, repeat, dataset_root, file, args.json.then_some(&mut json))?;
     } else {
         memory::check(&network, &setting)?;
         speed::run(network, &setting, repeat, read_ms, args.json.then_some(&mut json))?;

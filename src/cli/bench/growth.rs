@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::subject::Subject;
-use super::{Network, Setting};
+use super::{Network, Setting, dataset};
 use crate::cli::common::{note, table, write_file};
 use crate::measure::{Times, Until, exponent};
 use crate::policy::{self, Config, Family, Objective};
@@ -36,7 +36,7 @@ struct Rung {
 }
 
 /// What was measured of a ladder.
-struct Grown {
+pub struct Grown {
     what: &'static str,
     linear: bool,
     /// Sizes and milliseconds.
@@ -44,11 +44,12 @@ struct Grown {
     exponent: Option<f64>,
 }
 
-/// Climbs every ladder, draws, and prints or fills in the JSON object.
+/// Climbs every ladder, those of a data set as well if there is one, draws, and prints or fills in the JSON object.
 pub fn run(
     network: &Network,
     setting: &Setting,
     repeat: Option<usize>,
+    dataset_root: Option<&Path>,
     file: &Path,
     json: Option<&mut Value>,
 ) -> Result<()> {
@@ -59,6 +60,9 @@ pub fn run(
     let mut all = Vec::new();
     for ladder in ladders(&network.config, setting) {
         all.push(ladder.climb(setting, until)?);
+    }
+    if let Some(root) = dataset_root {
+        all.extend(dataset::climb(&network.config, root, setting.batch, until)?);
     }
     let title = format!("{}, {}", network.name, if setting.train { "a training step" } else { "a chunk" });
     let series: Vec<Series> = all.iter().map(Grown::series).collect();
@@ -98,12 +102,17 @@ impl Ladder {
                 break;
             }
         }
-        let exponent = exponent(&points);
-        Ok(Grown { what: self.what, linear: self.linear, points, exponent })
+        Ok(Grown::new(self.what, self.linear, points))
     }
 }
 
 impl Grown {
+    /// Sizes with their milliseconds.
+    pub fn new(what: &'static str, linear: bool, points: Vec<(f64, f64)>) -> Self {
+        let exponent = exponent(&points);
+        Self { what, linear, points, exponent }
+    }
+
     fn series(&self) -> Series {
         let first = self.points.first().map_or(1.0, |(size, _)| *size);
         let power = self.exponent.map_or(String::new(), |power| format!(": exponent {power:.2}"));
