@@ -58,6 +58,9 @@ impl Finish<'_> {
 /// goes by.
 const BLOCK: usize = 60;
 
+/// Parts that a thread's share of a product's columns is cut into.
+const PARTS: usize = 4;
+
 /// Rows of a block of C, those of some columns.
 type Block<'a> = ArrayVec<&'a mut [f32], BLOCK>;
 
@@ -83,7 +86,8 @@ pub fn multiply(
     let each = |(block, c): (usize, &mut [f32])| {
         let mut of_block = Block::new();
         c.chunks_mut(stride).for_each(|row| of_block.push(&mut row[..n]));
-        let columns = if shared { n.div_ceil(rayon::current_num_threads()) } else { n };
+        // More parts than threads, so that one that is held up by the machine leaves some of its own to the others.
+        let columns = if shared { n.div_ceil(PARTS * rayon::current_num_threads()) } else { n };
         product.by_columns(block * rows, 0, &mut of_block, columns.next_multiple_of(PANEL));
     };
     let c = &mut c[..(m - 1) * stride + n];
