@@ -178,7 +178,7 @@ fn growth_is_fitted_and_drawn() {
     let json = good_json(here.path(), arguments);
     let growth = list(&json["growth"]);
     let names: Vec<_> = growth.iter().filter_map(|ladder| ladder["what"].as_str()).collect();
-    assert_eq!(names, ["batch", "chunk", "width", "solver steps", "frames, to open", "frames, a batch"]);
+    assert_eq!(names, ["batch", "chunk", "width", "solver steps", "frames opened", "frames, a batch"]);
     // All 16 episodes in the end, half as many before.
     let frames: Vec<_> = list(&growth[4]["sizes"]).iter().map(number).collect();
     assert_eq!(frames.len(), 5, "{frames:?}");

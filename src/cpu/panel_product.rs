@@ -11,12 +11,15 @@ use pulp::{Simd, WithSimd};
 use super::panels::{PANEL, panel_width};
 use super::product::{Ahead, View};
 use super::scratch::LINE;
-use super::simd::{activate_each, arch, each_vector};
+use super::simd::{activate_each, arch, each_vector, rectify};
 use super::threads::{each_chunk, worth_sharing};
 use crate::kernels::activation::Activation;
 
-/// Terms of a sum between two visits of the result: so many of some rows of A fit the first-level cache.
-const DEPTH: usize = 1024;
+/// Terms of a sum between two visits of the result, where there are more than can be summed in one: so many rows of a panel
+/// stay in the first-level cache while all rows of A meet them.
+const DEPTH: usize = 128;
+/// Terms that are summed in one visit.
+const SHALLOW: usize = 256;
 
 /// Rows of a tile: sums enough to keep the multipliers busy, and not more than the registers hold.
 const fn most_rows(vectors: usize) -> usize {
@@ -162,23 +165,23 @@ impl WithSimd for Part<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
-        let (rows, end) = (self.c.len(), self.start + self.c[0].len());
-        let mut depth = 0;
-        loop {
-            let terms = depth..(depth + DEPTH).min(self.product.k);
-            let mut column = self.start;
-            while column < end {
-                // As many sums as the registers hold beside what they are made of.
-                let vectors = match (end - column).div_ceil(lanes) {
-                    4.. if S::REGISTER_COUNT >= 32 => 4,
-                    2.. => 2,
-                    _ => 1,
-                };
-                let tiles =
-                    if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
+        let (k, rows, end) = (self.product.k, self.c.len(), self.start + self.c[0].len());
+        let depth = if k <= SHALLOW { k } else { DEPTH };
+        let mut column = self.start;
+        while column < end {
+            // As many sums as the registers hold beside what they are made of.
+            let vectors = match (end - column).div_ceil(lanes) {
+                4.. if S::REGISTER_COUNT >= 32 => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let tiles = if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
+            let mut from = 0;
+            loop {
+                let to = (from + depth).min(k);
                 let mut row = 0;
                 for tile in 0..tiles {
-                    let at = Tile { row, column, terms: (terms.start, terms.end), line: tile };
+                    let at = Tile { row, column, terms: (from, to), line: tile };
                     // As even as can be: eight rows as four and four are faster than as six and two.
                     let count = match tiles - tile {
                         1 => rows - row,
@@ -191,12 +194,12 @@ impl WithSimd for Part<'_, '_> {
                     }
                     row += count;
                 }
-                column += vectors * lanes;
+                from = to;
+                if from == k {
+                    break;
+                }
             }
-            depth = terms.end;
-            if depth == self.product.k {
-                return;
-            }
+            column += vectors * lanes;
         }
     }
 }
@@ -280,8 +283,7 @@ impl Part<'_, '_> {
             return;
         }
         // Whole vectors are finished before they leave their registers.
-        let floor =
-            simd.splat_f32s(if finish.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY });
+        let relu = finish.activation == Activation::Relu;
         let alpha = simd.splat_f32s(finish.alpha);
         let mut bias = [simd.splat_f32s(0.0); V];
         if let Some(values) = finish.bias {
@@ -295,7 +297,8 @@ impl Part<'_, '_> {
             let c = &mut self.c[row + r][of_part.clone()];
             let Some(c) = S::as_mut_simd_f32s(c).0.first_chunk_mut::<V>() else { return };
             each_below!(v in [0 1 2 3], V, {
-                let y = simd.mul_f32s(alpha, simd.max_f32s(floor, simd.add_f32s(sums[r][v], bias[v])));
+                let y = simd.add_f32s(sums[r][v], bias[v]);
+                let y = simd.mul_f32s(alpha, if relu { rectify(simd, y) } else { y });
                 c[v] = match residual {
                     Some(residual) => simd.add_f32s(residual[v], y),
                     None => y,
@@ -342,9 +345,9 @@ impl<'a> Finish<'a> {
         match self.activation {
             Activation::None if self.alpha == 1.0 => {}
             Activation::None => each_vector(simd, c, |_, x| simd.mul_f32s(x, simd.splat_f32s(self.alpha))),
-            Activation::Relu => each_vector(simd, c, |_, x| {
-                simd.mul_f32s(simd.max_f32s(simd.splat_f32s(0.0), x), simd.splat_f32s(self.alpha))
-            }),
+            Activation::Relu => {
+                each_vector(simd, c, |_, x| simd.mul_f32s(rectify(simd, x), simd.splat_f32s(self.alpha)))
+            }
             smooth => activate_each(smooth, self.alpha, c),
         }
         if let Some(residual) = self.residual_row(row, &columns, n) {

@@ -12,6 +12,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::fast;
 use super::panels::{Kept, Layout, Operand, Operands};
+use super::threads::may_share;
 use crate::kernels::{Binding, Dtype, Float, Io, Kernel, MAX_BINDINGS, Place, Plan, Set, Slice, Step};
 use crate::{Error, Result};
 
@@ -136,10 +137,12 @@ struct Launch {
     /// Which of what is bound.
     inputs: Vec<usize>,
     outputs: Vec<usize>,
+    /// All of these in order, each once, and whether it is an output.
+    bound: Vec<(usize, bool)>,
     kept: Vec<Operand>,
 }
 
-/// A buffer that a run holds on to. Locking for each launch would cost a short one a tenth of its time.
+/// A buffer that somebody holds on to. Locking for each launch costs a short one a tenth of its time.
 enum Held<'a, T> {
     ToRead(RwLockReadGuard<'a, Data<T>>),
     ToWrite(RwLockWriteGuard<'a, Data<T>>),
@@ -185,6 +188,10 @@ impl<T: Float> Program<T> {
         for step in &plan.steps {
             let inputs: Vec<usize> = step.inputs.iter().map(|b| bind(b, false)).collect::<Result<_>>()?;
             let outputs: Vec<usize> = step.outputs.iter().map(|b| bind(b, true)).collect::<Result<_>>()?;
+            let twice = |i: usize| inputs.contains(&outputs[i]) || outputs[..i].contains(&outputs[i]);
+            if (0..outputs.len()).any(|i| step.outputs[i].place != Place::Nothing && twice(i)) {
+                return Err(Error::failure(format!("{} writes what it binds twice", step.kernel)));
+            }
             launches.push((step, inputs, outputs));
         }
         // Addresses become numbers in their order.
@@ -207,7 +214,12 @@ impl<T: Float> Program<T> {
                 true => fast::wants_panels(&step.kernel).into_iter().map(keep).collect(),
                 false => Vec::new(),
             };
-            Launch { step: step.clone(), outputs: numbers(outputs), kept, inputs }
+            let outputs: Vec<usize> = numbers(outputs);
+            let reads = inputs.iter().filter(|at| !outputs.contains(at)).map(|&at| (at, false));
+            let mut bound: Vec<(usize, bool)> = reads.chain(outputs.iter().map(|&at| (at, true))).collect();
+            bound.sort_unstable();
+            bound.dedup();
+            Launch { step: step.clone(), inputs, outputs, bound, kept }
         };
         let steps = launches.into_iter().map(launch).collect();
         Ok(Self { slots, nothing, bound, steps, fast: true })
@@ -222,30 +234,45 @@ impl<T: Float> Program<T> {
 
     /// Runs some of its launches, in order.
     pub fn run_part(&self, part: Range<usize>) {
-        let mut held = self.hold();
-        for launch in &self.steps[part] {
-            self.run(launch, &mut held);
-        }
+        self.each_launch(part, |run| run());
     }
 
     /// Runs the program and says how long each launch took.
     pub fn profile(&self) -> Vec<(&'static str, Duration)> {
-        let mut held = self.hold();
-        let time = |launch: &Launch| {
+        let mut times = Vec::new();
+        self.each_launch(0..self.steps.len(), |run| {
             let start = Instant::now();
-            self.run(launch, &mut held);
-            (launch.step.kernel.name(), start.elapsed())
-        };
-        self.steps.iter().map(time).collect()
+            run();
+            times.push(start.elapsed());
+        });
+        self.steps.iter().map(|launch| launch.step.kernel.name()).zip(times).collect()
     }
 
-    /// Everything that is bound. Programs that share buffers wait for one another in the order of these, never in a ring.
-    fn hold<'a>(&'a self) -> Vec<Option<Held<'a, T>>> {
-        let hold = |bound: &'a (Buffer<T>, bool)| match bound {
-            (buffer, true) => Held::ToWrite(buffer.lock()),
-            (buffer, false) => Held::ToRead(buffer.read()),
-        };
-        self.bound.iter().map(|bound| Some(hold(bound))).collect()
+    /// Hands out some launches, in order, to be run. Who works alone holds everything from the first to the last. Who shares
+    /// work with the pool does not: a thread of the pool might be waiting for just that, and never come to the work.
+    fn each_launch(&self, part: Range<usize>, mut with: impl FnMut(&mut dyn FnMut())) {
+        let all = self.bound.iter().map(|(_, written)| *written).enumerate();
+        let mut held = if may_share() { Vec::new() } else { self.hold(all) };
+        for launch in &self.steps[part] {
+            with(&mut || match may_share() {
+                true => self.run(launch, &mut self.hold(launch.bound.iter().copied())),
+                false => self.run(launch, &mut held),
+            });
+        }
+    }
+
+    /// Some of what is bound, to write or to read. Programs that share buffers wait for one another in the order of these,
+    /// never in a ring.
+    fn hold(&self, some: impl Iterator<Item = (usize, bool)>) -> Vec<Option<Held<'_, T>>> {
+        let mut held: Vec<Option<Held<'_, T>>> = self.bound.iter().map(|_| None).collect();
+        for (at, written) in some {
+            let buffer = &self.bound[at].0;
+            held[at] = Some(match written {
+                true => Held::ToWrite(buffer.lock()),
+                false => Held::ToRead(buffer.read()),
+            });
+        }
+        held
     }
 
     /// How many launches it has.

@@ -29,7 +29,7 @@ pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
     ARCH.dispatch(Body(body))
 }
 
-/// e^x to 2 units in the last place, without branches; 0 below −87, clamped above 88.
+/// e^x to 2 units in the last place, without branches; 0 below −87, clamped above 88. NaN stays NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     exps(pulp::Scalar::new(), x)
@@ -40,7 +40,8 @@ pub fn exp(x: f32) -> f32 {
 pub fn exps<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let all = |value: f32| simd.splat_f32s(value);
     let fma = |a, b, c| simd.mul_add_f32s(a, b, c);
-    let clamped = simd.min_f32s(simd.max_f32s(x, all(-87.0)), all(88.0));
+    // By comparison, which NaN passes: a processor's minimum may drop it. What is below −87 is put right in the end.
+    let clamped = simd.select_f32s(simd.less_than_f32s(all(88.0), x), all(88.0), x);
     // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits.
     let shifted = fma(clamped, all(std::f32::consts::LOG2_E), all(12_582_912.0));
     let whole = simd.sub_f32s(shifted, all(12_582_912.0));
@@ -92,12 +93,25 @@ fn erf(x: f32) -> f32 {
     (1.0 - p * t * exp(-a * a)).copysign(x)
 }
 
+/// max(0, x) of which NaN stays NaN.
+#[inline(always)]
+fn rectified(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// The same of a vector.
+#[inline(always)]
+pub fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+}
+
 /// f(x); for kinds without a fast form, the twin's.
 #[inline(always)]
 pub fn activate(kind: Activation, x: f32) -> f32 {
     match kind {
         Activation::None => x,
-        Activation::Relu => x.max(0.0),
+        Activation::Relu => rectified(x),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
         Activation::Silu => x / (1.0 + exp(-x)),
         Activation::GeluTanh => kind.value(x),
@@ -123,7 +137,7 @@ pub fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
 pub fn activate_each(kind: Activation, alpha: f32, values: &mut [f32]) {
     match kind {
         Activation::None => values.iter_mut().for_each(|x| *x *= alpha),
-        Activation::Relu => values.iter_mut().for_each(|x| *x = alpha * x.max(0.0)),
+        Activation::Relu => values.iter_mut().for_each(|x| *x = alpha * rectified(*x)),
         Activation::Gelu => each(values, |x| alpha * activate(Activation::Gelu, x)),
         Activation::Silu => each(values, |x| alpha * activate(Activation::Silu, x)),
         Activation::GeluTanh => each(values, |x| alpha * activate(Activation::GeluTanh, x)),
@@ -230,6 +244,31 @@ mod tests {
             assert!((fast - slow).abs() <= 3e-7 * slow || slow < 2e-38, "exp({x}) = {fast}, not {slow}");
         }
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn vectors_are_what_their_elements_are() {
+        struct Both<'a>(&'a mut [f32], &'a mut [f32]);
+        impl pulp::WithSimd for Both<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                each_vector(simd, self.0, |_, x| exps(simd, x));
+                each_vector(simd, self.1, |_, x| rectify(simd, x));
+            }
+        }
+        let mut xs: Vec<f32> = (-1000..1000).map(|i| i as f32 * 0.13).collect();
+        xs.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, -0.0, f32::NAN]);
+        let (mut powers, mut rectified) = (xs.clone(), xs.clone());
+        arch().dispatch(Both(&mut powers, &mut rectified));
+        for ((x, power), rectified) in xs.into_iter().zip(powers).zip(rectified) {
+            assert!(
+                (power - exp(x)).abs() <= 1e-6 * power || power.to_bits() == exp(x).to_bits() || x.is_nan()
+            );
+            assert_eq!((power.is_nan(), rectified.is_nan()), (x.is_nan(), x.is_nan()), "{x}");
+            assert!(x.is_nan() || rectified == x.max(0.0), "{x}: {rectified}");
+        }
     }
 
     #[test]

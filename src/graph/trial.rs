@@ -29,6 +29,7 @@ pub fn other_classes(device: &Device) -> Result<Vec<Device>> {
     let Device::Gpu(gpu) = device else { return Ok(Vec::new()) };
     let (real, plain) = (gpu.summary.class_of_a_gpu(), AdapterClass::Gpu(Abilities::default()));
     let others: &[AdapterClass] = match gpu.class() {
+        AdapterClass::Gpu(abilities) if abilities.subgroup.is_some() => &[plain, AdapterClass::Software],
         AdapterClass::Gpu(_) => &[AdapterClass::Software],
         AdapterClass::Software => &[real],
         AdapterClass::SoftwareSubgroup => &[real, plain, AdapterClass::Software],

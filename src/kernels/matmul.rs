@@ -291,6 +291,14 @@ impl Matmul {
             let kernel = Matmul { a, b, bias: Some(2), ..Matmul::new(m, k, n) };
             add("large", kernel, m * k, k * n, m * n);
         }
+        // Sums of several visits, whose rows lie apart.
+        let deep =
+            Matmul { bias: Some(1), activation: Activation::Relu, alpha: 0.5, ..Matmul::new(7, 1025, 83) };
+        let deep = Matmul { residual_rows: Some(7), ..deep };
+        let apart = Matmul { c: Matrix::rows(86).at(2), ..deep.clone() };
+        for (name, kernel) in [("deep", deep), ("deep, apart", apart)] {
+            add(name, kernel, 7 * 1025, 1025 * 83, 2 + 7 * 86);
+        }
         // Past the edge of a tile of any variant, by little and by much.
         for (m, n) in [(5, 31), (31, 65), (33, 68), (64, 128), (68, 100)] {
             let alike = Matmul { bias: Some(3), ..Matmul::new(m, 12, n) };

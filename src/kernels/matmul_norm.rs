@@ -67,6 +67,10 @@ impl Describe for MatmulNorm {
     const NAME: &'static str = "matmul_norm";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        assert!(
+            self.is_plain() && self.product.n <= WIDEST,
+            "a workgroup makes whole rows, and nothing else"
+        );
         let groups = self.product.m.div_ceil(8);
         if class == AdapterClass::SoftwareSubgroup && self.suits_a_subgroup() {
             return Dispatch::groups(shader!("matmul_norm_uniform"), groups).with_uniform_input(1);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::dataset::Growing;
 use super::subject::Subject;
-use super::{Network, Setting, dataset};
+use super::{Network, Setting};
 use crate::cli::common::{note, table, write_file};
 use crate::measure::{Times, Until, exponent};
 use crate::policy::{self, Config, Family, Objective};
@@ -57,12 +58,13 @@ pub fn run(
         return Err(Error::input(format!("--growth {}: use .png", file.display())));
     }
     let until = repeat.map_or(COUNTED, Until::Runs);
+    let data = dataset_root.map(|root| Growing::open(root, &network.config)).transpose()?;
     let mut all = Vec::new();
     for ladder in ladders(&network.config, setting) {
         all.push(ladder.climb(setting, until)?);
     }
-    if let Some(root) = dataset_root {
-        all.extend(dataset::climb(&network.config, root, setting.batch, until)?);
+    if let Some(data) = data {
+        all.extend(data.climb(&network.config, setting.batch, until)?);
     }
     let title = format!("{}, {}", network.name, if setting.train { "a training step" } else { "a chunk" });
     let series: Vec<Series> = all.iter().map(Grown::series).collect();
