@@ -725,9 +725,17 @@ fn the_nets_launch_every_kernel_that_has_to_do_with_gradients() {
     for net in nets() {
         launched.extend(net.graph().compile_plan().steps.iter().map(|step| step.kernel.name()));
     }
-    // What works on constants, on gradients themselves, or, `decoder_steps`, while nothing trains.
-    let others =
-        ["time_embedding", "flow_path", "combine", "squared_norm", "clip_scale", "adam", "decoder_steps"];
+    // What works on constants, on gradients themselves, or, `decoder_steps` and `matmul_norm`, while nothing trains.
+    let others = [
+        "time_embedding",
+        "flow_path",
+        "combine",
+        "squared_norm",
+        "clip_scale",
+        "adam",
+        "decoder_steps",
+        "matmul_norm",
+    ];
     let expected: BTreeSet<_> = flowgpu::kernels::all_cases().iter().map(|case| case.kernel.name()).collect();
     let missing: Vec<_> = expected.difference(&launched).filter(|name| !others.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");

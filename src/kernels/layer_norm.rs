@@ -20,7 +20,7 @@
 
 use super::check::{Case, Data, ODD};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, word};
+use super::{AdapterClass, Describe, Dispatch, Float, Io, Shader, word};
 
 /// The normalisation. Inputs: x, gamma, beta. Outputs: y, stats.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,34 +39,33 @@ pub(super) fn lanes(width: usize) -> usize {
 }
 
 /// Whether the invocations that share a row are of one subgroup, so that they add without barriers.
-pub(super) fn rows_fit_subgroups(class: AdapterClass, width: usize) -> bool {
+fn rows_fit_subgroups(class: AdapterClass, width: usize) -> bool {
     let size = class.abilities().subgroup;
     size.is_some_and(|size| size.is_power_of_two() && size <= 64 && lanes(width) <= size as usize)
 }
 
-/// Workgroups of 64 invocations for some rows.
-pub(super) fn groups(rows: usize, width: usize) -> usize {
-    rows.div_ceil(64 / lanes(width))
+/// Whether an invocation takes a whole row, of vec4s: on software adapters, where meeting at barriers costs more.
+fn takes_rows(class: AdapterClass, width: usize) -> bool {
+    !class.is_gpu() && width.is_multiple_of(4)
 }
 
-/// Whether an invocation takes a whole row, of vec4s: on software adapters, where meeting at barriers costs more.
-pub(super) fn takes_rows(class: AdapterClass, width: usize) -> bool {
-    !class.is_gpu() && width.is_multiple_of(4)
+/// The launch of one of a kernel's variants: an invocation for each row, sums by subgroups, or through workgroup memory.
+pub(super) fn by_rows(class: AdapterClass, rows: usize, width: usize, shaders: [Shader; 3]) -> Dispatch {
+    let [whole_rows, subgroup, memory] = shaders;
+    let groups = rows.div_ceil(64 / lanes(width));
+    match class {
+        _ if takes_rows(class, width) => Dispatch::linear(whole_rows, rows, 8),
+        _ if rows_fit_subgroups(class, width) => Dispatch::groups(subgroup, groups),
+        _ => Dispatch::groups(memory, groups),
+    }
 }
 
 impl Describe for LayerNorm {
     const NAME: &'static str = "layer_norm";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        match class {
-            class if takes_rows(class, self.width) => {
-                Dispatch::linear(shader!("layer_norm_rows"), self.rows, 8)
-            }
-            class if rows_fit_subgroups(class, self.width) => {
-                Dispatch::groups(shader!("layer_norm_subgroup"), groups(self.rows, self.width))
-            }
-            _ => Dispatch::groups(shader!("layer_norm"), groups(self.rows, self.width)),
-        }
+        let shaders = [shader!("layer_norm_rows"), shader!("layer_norm_subgroup"), shader!("layer_norm")];
+        by_rows(class, self.rows, self.width, shaders)
     }
 
     fn params(&self) -> Vec<u32> {

@@ -21,7 +21,7 @@
 //! dγ and dβ are summed by one workgroup for eight columns, in a fixed order: no atomics.
 
 use super::check::{Case, Data};
-use super::layer_norm::{LayerNorm, groups, lanes, rows_fit_subgroups, takes_rows};
+use super::layer_norm::{LayerNorm, by_rows, lanes};
 use super::shader::shader;
 use super::{AdapterClass, Describe, Dispatch, Float, Io, Kernel, word};
 
@@ -40,15 +40,9 @@ impl Describe for LayerNormBackward {
     const NAME: &'static str = "layer_norm_backward";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        match class {
-            class if takes_rows(class, self.width) => {
-                Dispatch::linear(shader!("layer_norm_backward_rows"), self.rows, 8)
-            }
-            class if rows_fit_subgroups(class, self.width) => {
-                Dispatch::groups(shader!("layer_norm_backward_subgroup"), groups(self.rows, self.width))
-            }
-            _ => Dispatch::groups(shader!("layer_norm_backward"), groups(self.rows, self.width)),
-        }
+        let rows = shader!("layer_norm_backward_rows");
+        let shaders = [rows, shader!("layer_norm_backward_subgroup"), shader!("layer_norm_backward")];
+        by_rows(class, self.rows, self.width, shaders)
     }
 
     fn params(&self) -> Vec<u32> {
