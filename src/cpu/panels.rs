@@ -76,10 +76,10 @@ fn pack_one(b: View<'_>, [k, n]: [usize; 2], width: usize, panel: &mut [f32]) {
 /// load and a store for each element.
 fn transpose<const W: usize>(b: View<'_>, n: usize, to: &mut [f32]) {
     let to = to.as_chunks_mut::<W>().0.first_chunk_mut::<ROWS>().expect("a row of W for each");
-    for j in 0..n.min(W) {
-        let from = b.data[j * b.column..].first_chunk::<ROWS>().expect("a column has these rows");
-        for i in 0..ROWS {
-            to[i][j] = from[i];
+    for (j, column) in b.data.chunks(b.column).take(n.min(W)).enumerate() {
+        let column = column.first_chunk::<ROWS>().expect("a column has these rows");
+        for (row, &x) in to.iter_mut().zip(column) {
+            row[j] = x;
         }
     }
 }
