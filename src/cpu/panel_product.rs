@@ -1,5 +1,5 @@
-//! The product of panels: every sum stays in registers from its first term to its last, and the right operand is read in
-//! the order that it lies in. With few rows it is four times as fast as a product that packs its operands first. A result
+//! The product of panels: a sum stays in registers for all of its terms or for many, and the right operand is read in the
+//! order that it lies in. With few rows it is four times as fast as a product that packs its operands first. A result
 //! does not depend on which rows are computed together.
 
 use std::hint::black_box;
