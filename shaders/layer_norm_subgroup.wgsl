@@ -1,5 +1,6 @@
 // uses: total_subgroup, layer_norm
-// Layer normalisation, its sums by subgroups of one size, of which a row takes no more than one. Twin: src/kernels/layer_norm.rs.
+// Layer normalisation, its sums by subgroups of one size, of which a row takes no more than one.
+// Twin: src/kernels/layer_norm.rs.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) size: u32,

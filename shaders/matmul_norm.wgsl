@@ -1,8 +1,9 @@
-// uses: activation, product, operands, tiles
+// uses: activation, product, operands, tiles, total
 // Matrix product of at most 128 columns, and layer norm of its rows: a workgroup makes eight whole rows, so that it knows
 // their means. It stages 16 columns of A and 16 rows of B in workgroup memory; each of its 256 invocations has a column, of
 // two rows (64 columns) or of four (128). Twin: src/kernels/matmul_norm.rs.
 override COLUMNS: u32 = 64u; // 64 or 128, not fewer than there are
+const INVOCATIONS = 256u;
 const ROWS = 8u;
 const DEPTH = 16u;
 const A_PITCH = 12u;
@@ -12,22 +13,21 @@ const PITCH = 129u; // one more than the columns, so that neighbouring rows fall
 @group(0) @binding(7) var<storage, read_write> c: array<f32>;   // m x n
 var<workgroup> a_tile: array<f32, 192>;  // [DEPTH][A_PITCH], A transposed
 var<workgroup> b_tile: array<f32, 2064>; // [DEPTH][PITCH]; behind the sums [ROWS][PITCH], the rows
-var<workgroup> sums: array<f32, 256>;    // [ROWS][32]
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(INVOCATIONS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
     let tile = Tile(0u, (group.y * groups.x + group.x) * ROWS, 0u, p.a_offset, p.b_offset);
     if tile.i >= p.m { return; }
     let column = local % COLUMNS;
-    let own = ROWS * COLUMNS / 256u; // rows of an invocation
+    let own = ROWS * COLUMNS / INVOCATIONS; // rows of an invocation
     let first = local / COLUMNS * own;
     var s = vec4(0.0);
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
         if local < ROWS * DEPTH {
             a_tile[local % DEPTH * A_PITCH + local / DEPTH] = a_or_zero(tile, local / DEPTH, k0 + local % DEPTH);
         }
-        for (var at = local; at < COLUMNS * DEPTH; at += 256u) {
+        for (var at = local; at < COLUMNS * DEPTH; at += INVOCATIONS) {
             var j = at % COLUMNS;
             var k = at / COLUMNS;
             if p.b_column != 1u { j = at / DEPTH; k = at % DEPTH; }
@@ -54,26 +54,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let width = f32(p.n);
     var sum = 0.0;
     for (var j = lane; j < p.n; j += 32u) { sum += b_tile[row * PITCH + j]; }
-    sums[local] = sum;
-    workgroupBarrier();
-    let mean = total(row) / width;
-    workgroupBarrier();
+    let mean = total(vec2(sum, 0.0), local, 32u).x / width;
     var square = 0.0;
     for (var j = lane; j < p.n; j += 32u) { let d = b_tile[row * PITCH + j] - mean; square += d * d; }
-    sums[local] = square;
-    workgroupBarrier();
-    let rstd = 1.0 / sqrt(total(row) / width + p.eps);
+    let rstd = 1.0 / sqrt(total(vec2(square, 0.0), local, 32u).x / width + p.eps);
     if tile.i + row >= p.m { return; }
     for (var j = lane; j < p.n; j += 32u) {
         c[(tile.i + row) * p.n + j] = gamma[j] * ((b_tile[row * PITCH + j] - mean) * rstd) + beta[j];
     }
-}
-
-// The sum over the invocations of a row, which every one of them makes for itself.
-fn total(row: u32) -> f32 {
-    var sum = vec4(0.0);
-    for (var at = row * 32u; at < row * 32u + 32u; at += 4u) {
-        sum += vec4(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
-    }
-    return (sum.x + sum.y) + (sum.z + sum.w);
 }

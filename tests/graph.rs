@@ -551,7 +551,11 @@ fn what_has_no_decoder_in_one_launch_keeps_its_launches() -> Result<()> {
         (&small(), SamplerShape { steps: 129, ..plain }),
     ] {
         let plan = graph_of(config, &shape, &REAL_GPU).compile_plan();
-        assert!(plan.steps.iter().all(|step| step.kernel.name() != "decoder_steps"), "{shape:?}");
+        let count = |name| plan.steps.iter().filter(|step| step.kernel.name() == name).count();
+        assert_eq!(count("decoder_steps"), 0, "{shape:?}");
+        // All launches but the norms that are merged.
+        let apart = graph_of(config, &shape, &Device::Oracle).launches();
+        assert_eq!(plan.steps.len() + count("matmul_norm"), apart, "{shape:?}");
     }
     Ok(())
 }

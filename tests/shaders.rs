@@ -20,8 +20,8 @@ struct Launch {
 /// Every class of adapters.
 const CLASSES: [AdapterClass; 5] = [
     AdapterClass::Gpu(Abilities { subgroup: None, matrices: None }),
-    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 8, lanes: 32 }) }),
-    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 16, lanes: 32 }) }),
+    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 8 }) }),
+    AdapterClass::Gpu(Abilities { subgroup: Some(32), matrices: Some(Matrices { side: 16 }) }),
     AdapterClass::Software,
     AdapterClass::SoftwareSubgroup,
 ];

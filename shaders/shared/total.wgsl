@@ -1,6 +1,7 @@
 // Sums over neighbouring invocations of a workgroup, `lanes` of them together (a power of two from 4 on), which every one of
-// them gets: through workgroup memory. All invocations of the workgroup have to call it.
-var<workgroup> sums: array<vec2<f32>, 64>;
+// them gets: through workgroup memory. All invocations of the workgroup have to call it; who uses it says how many
+// INVOCATIONS there are.
+var<workgroup> sums: array<vec2<f32>, INVOCATIONS>;
 
 fn total(x: vec2<f32>, local: u32, lanes: u32) -> vec2<f32> {
     workgroupBarrier(); // whoever still reads the last sums

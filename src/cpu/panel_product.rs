@@ -265,8 +265,7 @@ impl Part<'_, '_> {
                 each_below!(v in [0 1 2 3], V, { sums[r][v] = simd.mul_add_e_f32s(x, b[v], sums[r][v]) });
             });
         }
-        let smooth = !matches!(finish.activation, Activation::None | Activation::Relu);
-        if to < depth || columns.len() < V * lanes || smooth {
+        if to < depth || columns.len() < V * lanes || finish.is_smooth() {
             each_below!(r in [0 1 2 3 4 5 6 7], R, {
                 let c = &mut self.c[row + r][of_part.clone()];
                 each_below!(v in [0 1 2 3], V, {
@@ -283,8 +282,6 @@ impl Part<'_, '_> {
             return;
         }
         // Whole vectors are finished before they leave their registers.
-        let relu = finish.activation == Activation::Relu;
-        let alpha = simd.splat_f32s(finish.alpha);
         let mut bias = [simd.splat_f32s(0.0); V];
         if let Some(values) = finish.bias {
             each_below!(v in [0 1 2 3], V, { bias[v] = load(simd, &values[columns.start + v * lanes..]) });
@@ -297,8 +294,7 @@ impl Part<'_, '_> {
             let c = &mut self.c[row + r][of_part.clone()];
             let Some(c) = S::as_mut_simd_f32s(c).0.first_chunk_mut::<V>() else { return };
             each_below!(v in [0 1 2 3], V, {
-                let y = simd.add_f32s(sums[r][v], bias[v]);
-                let y = simd.mul_f32s(alpha, if relu { rectify(simd, y) } else { y });
+                let y = finish.straight(simd, simd.add_f32s(sums[r][v], bias[v]));
                 c[v] = match residual {
                     Some(residual) => simd.add_f32s(residual[v], y),
                     None => y,
@@ -327,6 +323,19 @@ fn store<S: Simd>(simd: S, to: &mut [f32], values: S::f32s) {
 }
 
 impl<'a> Finish<'a> {
+    /// Whether f is more than a comparison.
+    #[inline(always)]
+    fn is_smooth(&self) -> bool {
+        !matches!(self.activation, Activation::None | Activation::Relu)
+    }
+
+    /// α f(x) of an f that is not smooth.
+    #[inline(always)]
+    fn straight<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s {
+        let y = if self.activation == Activation::Relu { rectify(simd, x) } else { x };
+        simd.mul_f32s(simd.splat_f32s(self.alpha), y)
+    }
+
     /// What is added to some columns of a row.
     #[inline(always)]
     fn residual_row(&self, row: usize, columns: &Range<usize>, n: usize) -> Option<&'a [f32]> {
@@ -344,11 +353,8 @@ impl<'a> Finish<'a> {
         }
         match self.activation {
             Activation::None if self.alpha == 1.0 => {}
-            Activation::None => each_vector(simd, c, |_, x| simd.mul_f32s(x, simd.splat_f32s(self.alpha))),
-            Activation::Relu => {
-                each_vector(simd, c, |_, x| simd.mul_f32s(rectify(simd, x), simd.splat_f32s(self.alpha)))
-            }
-            smooth => activate_each(smooth, self.alpha, c),
+            smooth if self.is_smooth() => activate_each(smooth, self.alpha, c),
+            _ => each_vector(simd, c, |_, x| self.straight(simd, x)),
         }
         if let Some(residual) = self.residual_row(row, &columns, n) {
             each_vector(simd, c, |at, x| simd.add_f32s(x, load(simd, &residual[at..])));

@@ -234,30 +234,35 @@ impl<T: Float> Program<T> {
 
     /// Runs some of its launches, in order.
     pub fn run_part(&self, part: Range<usize>) {
-        self.each_launch(part, |run| run());
+        let mut held = self.hold_for_a_run();
+        for launch in &self.steps[part] {
+            self.launch(launch, held.as_mut());
+        }
     }
 
     /// Runs the program and says how long each launch took.
     pub fn profile(&self) -> Vec<(&'static str, Duration)> {
-        let mut times = Vec::new();
-        self.each_launch(0..self.steps.len(), |run| {
+        let mut held = self.hold_for_a_run();
+        let time = |launch: &Launch| {
             let start = Instant::now();
-            run();
-            times.push(start.elapsed());
-        });
-        self.steps.iter().map(|launch| launch.step.kernel.name()).zip(times).collect()
+            self.launch(launch, held.as_mut());
+            (launch.step.kernel.name(), start.elapsed())
+        };
+        self.steps.iter().map(time).collect()
     }
 
-    /// Hands out some launches, in order, to be run. Who works alone holds everything from the first to the last. Who shares
-    /// work with the pool does not: a thread of the pool might be waiting for just that, and never come to the work.
-    fn each_launch(&self, part: Range<usize>, mut with: impl FnMut(&mut dyn FnMut())) {
+    /// Who works alone holds everything from the first launch to the last. Who shares work with the pool does not: a thread of
+    /// the pool might be waiting for just that, and never come to the work.
+    fn hold_for_a_run(&self) -> Option<Vec<Option<Held<'_, T>>>> {
         let all = self.bound.iter().map(|(_, written)| *written).enumerate();
-        let mut held = if may_share() { Vec::new() } else { self.hold(all) };
-        for launch in &self.steps[part] {
-            with(&mut || match may_share() {
-                true => self.run(launch, &mut self.hold(launch.bound.iter().copied())),
-                false => self.run(launch, &mut held),
-            });
+        (!may_share()).then(|| self.hold(all))
+    }
+
+    /// Runs a launch on what is held for the run, or for it alone.
+    fn launch(&self, launch: &Launch, held: Option<&mut Vec<Option<Held<'_, T>>>>) {
+        match held {
+            Some(held) => self.run(launch, held),
+            None => self.run(launch, &mut self.hold(launch.bound.iter().copied())),
         }
     }
 

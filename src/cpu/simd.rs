@@ -96,7 +96,7 @@ fn erf(x: f32) -> f32 {
 /// max(0, x) of which NaN stays NaN.
 #[inline(always)]
 fn rectified(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+    rectify(pulp::Scalar::new(), x)
 }
 
 /// The same of a vector.

@@ -74,7 +74,7 @@ fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
         fits.then_some(known.m_size)
     });
     let side = sides.max().filter(|_| adapter.features().contains(needed))?;
-    Some(Matrices { side, lanes: adapter.get_info().subgroup_max_size })
+    Some(Matrices { side })
 }
 
 /// Which adapter to take.

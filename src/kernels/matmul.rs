@@ -156,7 +156,7 @@ impl Describe for Matmul {
         let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
         let few_are_uniform = class == AdapterClass::SoftwareSubgroup && self.fits_uniform();
         let dispatch = match class {
-            AdapterClass::Gpu(Abilities { matrices: Some(Matrices { side, lanes }), .. })
+            AdapterClass::Gpu(Abilities { subgroup: Some(lanes), matrices: Some(Matrices { side }) })
                 if self.half_a && self.half_b =>
             {
                 let shader = match side {

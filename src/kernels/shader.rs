@@ -94,7 +94,7 @@ impl AdapterClass {
 pub struct Abilities {
     /// Invocations of a subgroup, where shaders may use subgroups and there is but one size of them.
     pub subgroup: Option<u32>,
-    /// Products of small matrices.
+    /// Products of small matrices, where subgroups are of one size.
     pub matrices: Option<Matrices>,
 }
 
@@ -103,8 +103,6 @@ pub struct Abilities {
 pub struct Matrices {
     /// Rows and columns of each: 8 or 16.
     pub side: u32,
-    /// Invocations of a subgroup.
-    pub lanes: u32,
 }
 
 /// One launch: which shader, with which knobs, over how many workgroups.
