@@ -177,7 +177,7 @@ impl WithSimd for Attend<'_> {
 /// Each of the loops is over all rows, so that a row's reduction is made while the next one's is begun; zipped, they would
 /// divide to count their rows.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) -> [f32; LINE] {
+pub fn weigh<S: Simd>(simd: S, scores: &mut [f32], tk: usize, scale: f32, lse: &mut [f32]) -> [f32; LINE] {
     let stride = tk.next_multiple_of(LINE);
     let (mut tops, mut totals) = ([0.0; LINE], [1.0; LINE]);
     for (i, row) in scores.chunks_exact_mut(stride).enumerate() {

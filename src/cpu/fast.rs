@@ -1,7 +1,7 @@
 //! Which kernels have fast bodies in f32: the same work as their twins, checked by the same case tables.
 
 use super::panels::{Layout, Operands};
-use super::{attention, product, rows};
+use super::{attention, decoder, product, rows};
 use crate::kernels::{Float, Io, Kernel};
 
 /// Which operands a kernel's fast body reads from panels, if these outlive many launches: in which input they lie, and
@@ -11,6 +11,7 @@ pub fn wants_panels(kernel: &Kernel) -> Vec<(usize, Layout)> {
         Kernel::Matmul(kernel) => product::wants_panels(kernel).into_iter().collect(),
         Kernel::MatmulNorm(kernel) => product::wants_panels(&kernel.product).into_iter().collect(),
         Kernel::Attention(kernel) => attention::wants_panels(kernel),
+        Kernel::DecoderSteps(kernel) => decoder::wants_panels(kernel),
         _ => Vec::new(),
     }
 }
@@ -28,6 +29,10 @@ pub fn run<T: Float>(kernel: &Kernel, kept: Option<Operands<'_>>, io: &mut Io<'_
         Kernel::Attention(kernel) => attention::forward(kernel, kept, io),
         Kernel::AttentionBackwardQuery(kernel) => attention::backward_query(kernel, io),
         Kernel::AttentionBackwardKeyValue(kernel) => return attention::backward_key_value(kernel, io),
+        Kernel::DecoderSteps(kernel) => match kept {
+            Some(kept) => decoder::run(kernel, kept, io),
+            None => return false,
+        },
         Kernel::LayerNorm(kernel) => rows::layer_norm(kernel, io),
         Kernel::LayerNormBackward(kernel) => rows::layer_norm_backward(kernel, io),
         Kernel::LayerNormBackwardParams(kernel) => rows::layer_norm_backward_params(kernel, io),

@@ -3,6 +3,7 @@
 mod attention;
 #[doc(hidden)]
 pub mod ceilings;
+mod decoder;
 mod fast;
 mod panel_product;
 mod panels;

@@ -22,8 +22,8 @@ const DEPTH: usize = 128;
 const SHALLOW: usize = 256;
 
 /// Rows of a tile: sums enough to keep the multipliers busy, and not more than the registers hold.
-const fn most_rows(vectors: usize) -> usize {
-    if vectors == 1 { 8 } else { 6 }
+fn most_rows<S: Simd>(vectors: usize) -> usize {
+    if vectors == 1 || (vectors == 2 && S::REGISTER_COUNT >= 32) { 8 } else { 6 }
 }
 
 /// A block for each index below a constant, written out: sums stay in registers only if every index into them is known
@@ -175,7 +175,7 @@ impl WithSimd for Part<'_, '_> {
                 2.. => 2,
                 _ => 1,
             };
-            let tiles = if vectors == 1 { rows.div_ceil(most_rows(1)) } else { rows.div_ceil(most_rows(2)) };
+            let tiles = rows.div_ceil(most_rows::<S>(vectors));
             let mut from = 0;
             loop {
                 let to = (from + depth).min(k);
@@ -223,8 +223,8 @@ impl Part<'_, '_> {
             3 => self.tile::<S, 3, V>(simd, at),
             4 => self.tile::<S, 4, V>(simd, at),
             5 => self.tile::<S, 5, V>(simd, at),
-            7 if V == 1 => self.tile::<S, 7, V>(simd, at),
-            8 if V == 1 => self.tile::<S, 8, V>(simd, at),
+            7 if V < 4 => self.tile::<S, 7, V>(simd, at),
+            8 if V < 4 => self.tile::<S, 8, V>(simd, at),
             _ => self.tile::<S, 6, V>(simd, at),
         }
     }

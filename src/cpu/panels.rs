@@ -160,13 +160,13 @@ impl Panels {
 /// An operand of a launch that is kept in panels, and the input it is made from.
 pub type Operand = (usize, Arc<Panels>);
 
-/// All of a launch's, and the buffers of its first inputs.
+/// All of a launch's, and the buffers of its inputs.
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
     /// In the order that the kernel asked for them.
     pub kept: &'a [Operand],
     /// Each buffer as a whole, and how often it was written to.
-    pub buffers: [(&'a [f32], u64); 3],
+    pub buffers: &'a [(&'a [f32], u64)],
 }
 
 impl<'a> Operands<'a> {
@@ -175,6 +175,11 @@ impl<'a> Operands<'a> {
         let (input, panels) = &self.kept[operand];
         let (data, writes) = self.buffers[*input];
         panels.read(data, writes)
+    }
+
+    /// The panels of all operands.
+    pub fn all(self) -> impl Iterator<Item = impl AsRef<[f32]> + 'a> {
+        (0..self.kept.len()).map(move |operand| self.read(operand))
     }
 }
 

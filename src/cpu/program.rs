@@ -202,16 +202,17 @@ impl<T: Float> Program<T> {
         let launch = |(step, inputs, outputs): (&Step, Vec<usize>, Vec<usize>)| {
             let inputs: Vec<usize> = numbers(inputs);
             // Weights, and what attention looks at again and again, outlive a launch.
-            let outlives = match &step.kernel {
-                Kernel::Attention(_) => step.inputs[0].place != step.inputs[1].place,
-                _ => step.inputs.get(1).is_some_and(|binding| !written.contains(&binding.place)),
+            let outlives = |input: usize| match &step.kernel {
+                Kernel::Attention(_) => step.inputs[0].place != step.inputs[input].place,
+                _ => !written.contains(&step.inputs[input].place),
             };
             let keep = |(input, layout): (usize, Layout)| {
                 let offset = layout.offset + step.inputs[input].offset;
                 (input, bound[inputs[input]].0.0.panels.of(Layout { offset, ..layout }))
             };
-            let kept = match outlives {
-                true => fast::wants_panels(&step.kernel).into_iter().map(keep).collect(),
+            let wanted = fast::wants_panels(&step.kernel);
+            let kept = match wanted.iter().all(|(input, _)| outlives(*input)) {
+                true => wanted.into_iter().map(keep).collect(),
                 false => Vec::new(),
             };
             let outputs: Vec<usize> = numbers(outputs);
@@ -335,8 +336,11 @@ impl<T: Float> Program<T> {
             }
             _ => (&[][..], 0),
         };
-        let kept = (!launch.kept.is_empty())
-            .then(|| Operands { kept: &launch.kept, buffers: [buffer(0), buffer(1), buffer(2)] });
+        let mut buffers: ArrayVec<_, MAX_BINDINGS> = ArrayVec::new();
+        if !launch.kept.is_empty() {
+            (0..launch.inputs.len()).for_each(|input| buffers.push(buffer(input)));
+        }
+        let kept = (!launch.kept.is_empty()).then(|| Operands { kept: &launch.kept, buffers: &buffers });
         if !(self.fast && fast::run(&step.kernel, kept, &mut io)) {
             step.kernel.twin(&mut io);
         }

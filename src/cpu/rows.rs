@@ -165,13 +165,13 @@ pub fn normalise(kernel: &LayerNorm, io: &mut Io<'_, '_, f32>) {
 }
 
 /// Rows that become normalised ones.
-struct Normalised<'a> {
-    rows: &'a mut [f32],
-    width: usize,
-    gamma: &'a [f32],
-    beta: &'a [f32],
-    eps: f32,
-    stats: Option<&'a mut [f32]>,
+pub struct Normalised<'a> {
+    pub rows: &'a mut [f32],
+    pub width: usize,
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub eps: f32,
+    pub stats: Option<&'a mut [f32]>,
 }
 
 impl WithSimd for Normalised<'_> {
@@ -335,10 +335,10 @@ fn patches<P: Copy + Sync + Into<f32>>(kernel: &Patchify, images: &[P], unit: f3
     each_chunk(worth_sharing(len), &mut io.outputs[0][kernel.first * columns..][..len], strip, each);
 }
 
-/// scale · pixel + shift, in runs of a known length, which become vectors.
+/// scale · pixel + shift, in runs of a known length, which become vectors; patches are often no wider.
 #[inline(always)]
 fn levels<P: Copy + Into<f32>>(pixels: &[P], scale: f32, shift: f32, to: &mut [f32]) {
-    let ((runs, rest), (to_runs, to_rest)) = (pixels.as_chunks::<LINE>(), to.as_chunks_mut::<LINE>());
+    let ((runs, rest), (to_runs, to_rest)) = (pixels.as_chunks::<8>(), to.as_chunks_mut::<8>());
     for (to, pixels) in to_runs.iter_mut().zip(runs) {
         *to = pixels.map(|pixel| pixel.into().mul_add(scale, shift));
     }

@@ -43,7 +43,11 @@ impl Device {
     /// Whether a launch costs more than the little work of a small one: a real GPU, where one launch for all of it is
     /// better even if it leaves most of the GPU idle.
     pub fn favours_few_launches(&self) -> bool {
-        matches!(self, Self::Gpu(gpu) if gpu.class().is_gpu())
+        match self {
+            Self::Cpu => true,
+            Self::Oracle => false,
+            Self::Gpu(gpu) => gpu.class().is_gpu(),
+        }
     }
 
     /// Whether a product and the norm of its rows are better one launch here. The oracle has each by itself.

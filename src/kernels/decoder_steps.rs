@@ -37,8 +37,10 @@ use crate::rng::{Rng, Stream};
 pub const SHARDS: usize = 4;
 /// Places of parameters in the uniform block.
 const PLACES: usize = 40;
+/// Layers that there may be.
+pub const LAYERS: usize = 2;
 /// ε of the layer norms.
-const EPS: f32 = 1e-5;
+pub const EPS: f32 = 1e-5;
 
 /// Where a parameter lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl DecoderSteps {
             && within(feedforward, 256)
             && within(keys, 64)
             && within(heads * keys.max(slots), 128)
-            && within(self.places.layers.len(), 2)
+            && within(self.places.layers.len(), LAYERS)
             && within(steps, 128)
             && width.is_multiple_of(4 * heads)
             && feedforward.is_multiple_of(4)
