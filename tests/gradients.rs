@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
-use flowgpu::graph::ops::{AttentionShape, Columns, Linear, RowCut};
+use flowgpu::graph::ops::{Attend, AttentionShape, Columns, Linear, RowCut};
 use flowgpu::graph::{Bank, Device, Graph, Init, ParamId, Params, Program, Training, Value};
 use flowgpu::kernels::activation::Activation;
 use flowgpu::kernels::check::Distance;
@@ -414,9 +414,10 @@ fn row_nets() -> Vec<Net> {
     nets
 }
 
-/// Two heads over [`WIDTH`] columns.
-fn attention_shape(queries: usize, keys: usize) -> AttentionShape {
-    AttentionShape { batch: BATCH, heads: 2, queries, keys, head_width: WIDTH / 2 }
+/// Two heads over [`WIDTH`] columns, as many queries as there are tokens.
+fn attend(q: Columns, k: Columns, v: Columns, keys: usize) -> Attend {
+    let shape = AttentionShape { batch: BATCH, heads: 2, queries: TOKENS, keys, head_width: WIDTH / 2 };
+    Attend { q, k, v, shape }
 }
 
 /// Part `part` of a packed projection.
@@ -435,7 +436,7 @@ fn attention_nets() -> Vec<Net> {
             let packed = packed(params, 3);
             Box::new(move |graph, h| {
                 let qkv = graph.linear(packed.of(h));
-                graph.attention(part(qkv, 0), part(qkv, 1), part(qkv, 2), attention_shape(TOKENS, TOKENS))
+                graph.attention(attend(part(qkv, 0), part(qkv, 1), part(qkv, 2), TOKENS))
             })
         })
     };
@@ -448,7 +449,7 @@ fn attention_nets() -> Vec<Net> {
                 let q = graph.linear(Linear::new(h, weight, bias, 0..WIDTH));
                 let memory = graph.param(memory);
                 let kv = graph.linear(Linear::new(memory, weight, bias, WIDTH..3 * WIDTH));
-                graph.attention(part(q, 0), part(kv, 0), part(kv, 1), attention_shape(TOKENS, 5))
+                graph.attention(attend(part(q, 0), part(kv, 0), part(kv, 1), 5))
             })
         })
     };
@@ -458,9 +459,8 @@ fn attention_nets() -> Vec<Net> {
         let packed = packed(params, 6);
         Box::new(move |graph, h| {
             let all = graph.linear(packed.of(h));
-            let shape = attention_shape(TOKENS, TOKENS);
-            let first = graph.attention(part(all, 0), part(all, 1), part(all, 2), shape);
-            graph.attention(part(first, 0), part(all, 5), part(all, 3), shape)
+            let first = graph.attention(attend(part(all, 0), part(all, 1), part(all, 2), TOKENS));
+            graph.attention(attend(part(first, 0), part(all, 5), part(all, 3), TOKENS))
         })
     }));
     nets.into_iter().map(|net| net.within(LOOSER)).collect()
@@ -480,8 +480,7 @@ fn sharing_nets() -> Vec<Net> {
             let z = norm.apply(graph, h);
             let y = graph.add_rows(y, z, 1, ROWS);
             let qkv = graph.linear(packed.of(h));
-            let shape = attention_shape(TOKENS, TOKENS);
-            let z = graph.attention(part(qkv, 0), part(qkv, 1), part(qkv, 2), shape);
+            let z = graph.attention(attend(part(qkv, 0), part(qkv, 1), part(qkv, 2), TOKENS));
             let y = graph.add_rows(y, z, 1, ROWS);
             let y = graph.dropout(y, Some(h));
             graph.add_rows(y, y, 1, ROWS)
@@ -725,7 +724,7 @@ fn the_nets_launch_every_kernel_that_has_to_do_with_gradients() {
     for net in nets() {
         launched.extend(net.graph().compile_plan().steps.iter().map(|step| step.kernel.name()));
     }
-    // What works on constants, on gradients themselves, or, `decoder_steps` and `matmul_norm`, while nothing trains.
+    // What works on constants, on gradients themselves, or, such as `decoder_steps`, while nothing trains.
     let others = [
         "time_embedding",
         "flow_path",
@@ -735,6 +734,7 @@ fn the_nets_launch_every_kernel_that_has_to_do_with_gradients() {
         "adam",
         "decoder_steps",
         "matmul_norm",
+        "attention_norm",
     ];
     let expected: BTreeSet<_> = flowgpu::kernels::all_cases().iter().map(|case| case.kernel.name()).collect();
     let missing: Vec<_> = expected.difference(&launched).filter(|name| !others.contains(name)).collect();

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
 use flowgpu::flow::Solver;
-use flowgpu::graph::ops::{AttentionShape, Columns};
+use flowgpu::graph::ops::{Attend, AttentionShape, Columns};
 use flowgpu::graph::{Bank, Device, Graph, Init, Params, Program, Training, Value, trial};
 use flowgpu::kernels::activation::{Activate, Activation};
 use flowgpu::kernels::check::Distance;
@@ -433,43 +433,60 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_is_remembered() -> Result<(
 /// | once | |
 /// |---|---|
 /// | patches, and their product with GELU and position | 2 |
-/// | an encoder layer: qkv, attention, output; norm; two products; norm | 7, or 5 where norms are merged |
+/// | an encoder layer: qkv, attention, output, norm; two products, norm | 7, fewer where some are merged |
 /// | a decoder layer: keys and values | 1 |
 /// | the steps' times, added to the action projection's bias | 1 |
 ///
-/// | each step | |
+/// | each step, or 1 for all of them | |
 /// |---|---|
 /// | action projection | 1 |
-/// | a decoder layer: qkv, attention, output; norm; q, attention, output; norm; two products; norm | 11, or 8 |
+/// | a decoder layer: qkv, attention, output, norm; q, attention, output, norm; two products, norm | 11, or fewer |
 /// | velocity head, which also moves x | 1 |
-fn launches_of_a_sampler(norms: Norms, encoder_layers: usize, decoder_layers: usize, steps: usize) -> usize {
-    let (of_encoder, of_decoder) = match norms {
-        Norms::Apart => (7, 11),
-        Norms::Merged => (5, 8),
+fn launches_of_a_sampler(
+    merged: Merged,
+    encoder_layers: usize,
+    decoder_layers: usize,
+    steps: usize,
+) -> usize {
+    let (of_encoder, of_decoder) = match merged {
+        Merged::Nothing => (7, 11),
+        Merged::Norms | Merged::NormsAndSteps => (5, 8),
+        Merged::AttentionsAndSteps => (4, 6),
     };
-    2 + of_encoder * encoder_layers + decoder_layers + 1 + steps * (1 + of_decoder * decoder_layers + 1)
+    let steps = match merged {
+        Merged::NormsAndSteps | Merged::AttentionsAndSteps => 1,
+        _ => steps * (1 + of_decoder * decoder_layers + 1),
+    };
+    2 + of_encoder * encoder_layers + decoder_layers + 1 + steps
 }
 
-/// Whether a norm is a launch of its own, or one with the product before it.
-enum Norms {
-    Apart,
-    Merged,
+/// What is one launch.
+#[derive(Clone, Copy)]
+enum Merged {
+    /// Every product, attention and norm by itself.
+    Nothing,
+    /// A product and the norm behind it.
+    Norms,
+    /// The same, and all solver steps.
+    NormsAndSteps,
+    /// An attention, the product and the norm behind it, and all solver steps.
+    AttentionsAndSteps,
 }
 
 #[test]
 fn a_sample_is_one_program_that_encodes_once() -> Result<()> {
     let policy = Policy::new(&pursuit(), &Device::Cpu)?;
-    assert_eq!(policy.sampler(1, 20)?.launches(), launches_of_a_sampler(Norms::Merged, 2, 2, 20));
-    assert_eq!(launches_of_a_sampler(Norms::Merged, 2, 2, 20), 15 + 20 * 18);
-    assert_eq!(policy.sampler(5, 1)?.launches(), launches_of_a_sampler(Norms::Merged, 2, 2, 1));
+    assert_eq!(policy.sampler(1, 20)?.launches(), launches_of_a_sampler(Merged::NormsAndSteps, 2, 2, 20));
+    assert_eq!(launches_of_a_sampler(Merged::NormsAndSteps, 2, 2, 20), 16);
+    assert_eq!(policy.sampler(5, 1)?.launches(), launches_of_a_sampler(Merged::NormsAndSteps, 2, 2, 1));
     // The oracle, which the others are checked against, has every launch by itself.
     let oracle = Policy::new(&pursuit(), &Device::Oracle)?;
-    assert_eq!(oracle.sampler(1, 20)?.launches(), launches_of_a_sampler(Norms::Apart, 2, 2, 20));
+    assert_eq!(oracle.sampler(1, 20)?.launches(), launches_of_a_sampler(Merged::Nothing, 2, 2, 20));
     // A regression has one step whatever is asked for.
     let mut json = pursuit().to_json();
     json["objective"] = "regression".into();
     let regression = Policy::new(&Config::parse(&json.to_string())?, &Device::Cpu)?;
-    assert_eq!(regression.sampler(1, 20)?.launches(), launches_of_a_sampler(Norms::Merged, 2, 2, 1));
+    assert_eq!(regression.sampler(1, 20)?.launches(), launches_of_a_sampler(Merged::Norms, 2, 2, 1));
     Ok(())
 }
 
@@ -490,7 +507,12 @@ fn a_decoder_in_one_launch_samples_as_launch_by_launch() -> Result<()> {
     for (config, len, steps) in [(small(), 3, 7), (backwards, 2, 5), (pursuit(), 1, 20)] {
         let (shape, batch) =
             (SamplerShape { steps, ..SamplerShape::of(&config, len) }, Batch::new(&config, len));
-        for (device, largest) in [(Device::Oracle, 1e-24), (REAL_GPU.clone(), 1e-11)] {
+        for (device, largest, merged) in [
+            (Device::Oracle, 1e-24, Merged::AttentionsAndSteps),
+            (REAL_GPU.clone(), 1e-11, Merged::AttentionsAndSteps),
+            (Device::Cpu, 1e-11, Merged::NormsAndSteps),
+        ] {
+            let made_for = if matches!(device, Device::Cpu) { &Device::Cpu } else { &*REAL_GPU };
             let policy = Policy::new(&config, &device)?;
             let sample = |made_for| -> Result<(Vec<f64>, usize)> {
                 let program = Program::new(&graph_of(&config, &shape, made_for), &policy.bank)?;
@@ -499,16 +521,13 @@ fn a_decoder_in_one_launch_samples_as_launch_by_launch() -> Result<()> {
                 program.run()?;
                 Ok((program.read_wide("sample")?, program.launches()))
             };
-            let ((many, launches), (one, fewer)) = (sample(&Device::Oracle)?, sample(&REAL_GPU)?);
+            let ((many, launches), (one, fewer)) = (sample(&Device::Oracle)?, sample(made_for)?);
             let distance = Distance::between(&one, &many);
             println!("{device}: {launches} launches, {fewer} launches: NMSE {:.1e}", distance.nmse);
             assert!(distance.nmse <= largest, "{device}: {distance:?}");
             assert_eq!(
-                [launches, fewer],
-                [
-                    launches_of_a_sampler(Norms::Apart, 2, 2, steps),
-                    launches_of_a_sampler(Norms::Merged, 2, 2, 0) + 1
-                ]
+                [fewer, launches],
+                [merged, Merged::Nothing].map(|merged| launches_of_a_sampler(merged, 2, 2, steps)),
             );
             let chosen = policy.sampler(len, steps)?.launches();
             assert_eq!(chosen, if device.favours_few_launches() { fewer } else { launches }, "{device}");
@@ -553,9 +572,10 @@ fn what_has_no_decoder_in_one_launch_keeps_its_launches() -> Result<()> {
         let plan = graph_of(config, &shape, &REAL_GPU).compile_plan();
         let count = |name| plan.steps.iter().filter(|step| step.kernel.name() == name).count();
         assert_eq!(count("decoder_steps"), 0, "{shape:?}");
-        // All launches but the norms that are merged.
+        // All launches but those that are merged.
         let apart = graph_of(config, &shape, &Device::Oracle).launches();
-        assert_eq!(plan.steps.len() + count("matmul_norm"), apart, "{shape:?}");
+        let merged = count("matmul_norm") + 2 * count("attention_norm");
+        assert_eq!(plan.steps.len() + merged, apart, "{shape:?}");
     }
     Ok(())
 }
@@ -692,7 +712,7 @@ fn an_attention_whose_queries_are_its_keys_is_refused() {
     let p = graph.param(p);
     let [q, v] = [0, 4].map(|first| Columns { value: p, first });
     let shape = AttentionShape { batch: 1, heads: 1, queries: 3, keys: 3, head_width: 4 };
-    let y = graph.attention(q, q, v, shape);
+    let y = graph.attention(Attend { q, k: q, v, shape });
     let upstream = graph.constant(&[3, 4], vec![1.0; 12]);
     graph.differentiate(y, upstream);
 }

@@ -5,6 +5,7 @@ mod attention;
 pub mod ceilings;
 mod decoder;
 mod fast;
+mod heads;
 mod panel_product;
 mod panels;
 mod product;

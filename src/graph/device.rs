@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
+use crate::kernels::attention_norm::AttentionNorm;
 use crate::kernels::matmul_norm::MatmulNorm;
 
 /// What runs a program.
@@ -40,8 +41,8 @@ impl Device {
         matches!(self, Self::Gpu(gpu) if gpu.summary.software)
     }
 
-    /// Whether a launch costs more than the little work of a small one: a real GPU, where one launch for all of it is
-    /// better even if it leaves most of the GPU idle.
+    /// Whether all steps of a small decoder are better one launch: on a real GPU, where a launch costs more than the little
+    /// work of a small one, even if it leaves most of the GPU idle; on the CPU, where nothing is looked up between products.
     pub fn favours_few_launches(&self) -> bool {
         match self {
             Self::Cpu => true,
@@ -57,6 +58,11 @@ impl Device {
             Self::Oracle => false,
             Self::Gpu(gpu) => kernel.suits(gpu.class()),
         }
+    }
+
+    /// Whether an attention, the product behind it and the norm of its rows are better one launch here.
+    pub fn merges_attention(&self, kernel: &AttentionNorm) -> bool {
+        matches!(self, Self::Gpu(gpu) if kernel.suits(gpu.class()))
     }
 }
 

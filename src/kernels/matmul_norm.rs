@@ -21,7 +21,7 @@ use super::shader::shader;
 use super::{AdapterClass, Describe, Dispatch, Float, Io, Slice};
 
 /// Columns that a workgroup holds at most.
-const WIDEST: usize = 128;
+pub const WIDEST: usize = 128;
 /// The same of a subgroup of eight.
 const WIDEST_OF_A_SUBGROUP: usize = 64;
 
@@ -63,6 +63,12 @@ impl MatmulNorm {
     }
 }
 
+/// A launch whose workgroups make whole rows of so many columns.
+pub(super) fn whole_rows(dispatch: Dispatch, columns: usize, half_b: bool) -> Dispatch {
+    let dispatch = dispatch.with("COLUMNS", if columns <= 64 { 64.0 } else { 128.0 });
+    if half_b { dispatch.with("HALF", 1.0) } else { dispatch }
+}
+
 impl Describe for MatmulNorm {
     const NAME: &'static str = "matmul_norm";
 
@@ -75,9 +81,7 @@ impl Describe for MatmulNorm {
         if class == AdapterClass::SoftwareSubgroup && self.suits_a_subgroup() {
             return Dispatch::groups(shader!("matmul_norm_uniform"), groups).with_uniform_input(1);
         }
-        let columns = if self.product.n <= 64 { 64.0 } else { 128.0 };
-        let dispatch = Dispatch::groups(shader!("matmul_norm"), groups).with("COLUMNS", columns);
-        if self.product.half_b { dispatch.with("HALF", 1.0) } else { dispatch }
+        whole_rows(Dispatch::groups(shader!("matmul_norm"), groups), self.product.n, self.product.half_b)
     }
 
     fn params(&self) -> Vec<u32> {

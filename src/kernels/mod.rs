@@ -9,6 +9,7 @@ pub mod activation;
 pub mod add_rows;
 pub mod attention;
 pub mod attention_backward;
+pub mod attention_norm;
 pub mod check;
 pub mod combine;
 pub mod copy_rows;
@@ -200,6 +201,7 @@ kernels! {
     attention::Attention,
     attention_backward::AttentionBackwardQuery,
     attention_backward::AttentionBackwardKeyValue,
+    attention_norm::AttentionNorm,
     decoder_steps::DecoderSteps,
     dropout::Dropout,
     layer_norm::LayerNorm,

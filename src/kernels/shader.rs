@@ -35,6 +35,7 @@ const SHARED: &[(&str, &str)] = &[
     ("tiles", include_str!("../../shaders/shared/tiles.wgsl")),
     ("total", include_str!("../../shaders/shared/total.wgsl")),
     ("total_subgroup", include_str!("../../shaders/shared/total_subgroup.wgsl")),
+    ("whole_rows", include_str!("../../shaders/shared/whole_rows.wgsl")),
     ("layer_norm", include_str!("../../shaders/shared/layer_norm.wgsl")),
     ("layer_norm_backward", include_str!("../../shaders/shared/layer_norm_backward.wgsl")),
     ("cooperative", include_str!("../../shaders/shared/cooperative.wgsl")),

@@ -1,7 +1,7 @@
 //! Multi-head attention with PyTorch's packed input projection.
 
-use super::Projection;
-use crate::graph::ops::{AttentionShape, Columns, Linear};
+use super::{Norm, Projection};
+use crate::graph::ops::{Attend, AttentionShape, Columns, Linear};
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 
 /// `{name}.in_proj_weight` [3d, d], `{name}.in_proj_bias` [3d], `{name}.out_proj.*`.
@@ -48,18 +48,38 @@ impl MultiHead {
         [[self.weight, self.bias], self.out.parameters()]
     }
 
-    /// Attention of x [B·T, d] to keys and values [B·N, 2d], up to and including the output projection's input.
-    fn look(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Linear {
+    /// Attention of x [B·T, d] to keys and values [B·N, 2d].
+    fn look(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Attended {
         let q = self.project(graph, x, 0..1);
         let shape = self.shape(batch, graph.rows(x).0 / batch, graph.rows(memory.0).0 / batch);
-        let key = Columns { value: memory.0, first: 0 };
-        let value = Columns { value: memory.0, first: self.width };
-        let mixed = graph.attention(Columns { value: q, first: 0 }, key, value, shape);
-        self.out.of(mixed)
+        let k = Columns { value: memory.0, first: 0 };
+        let v = Columns { value: memory.0, first: self.width };
+        Attended { attend: Attend { q: Columns { value: q, first: 0 }, k, v, shape }, out: self.out }
     }
 
     fn shape(&self, batch: usize, queries: usize, keys: usize) -> AttentionShape {
         AttentionShape { batch, heads: self.heads, queries, keys, head_width: self.width / self.heads }
+    }
+}
+
+/// An attention whose projections are made, up to and including the output's; what becomes of its rows is the caller's.
+#[derive(Debug, Clone, Copy)]
+pub struct Attended {
+    attend: Attend,
+    out: Projection,
+}
+
+impl Attended {
+    /// The output projection's application, to which the caller may add a residual.
+    pub fn linear(self, graph: &mut Graph) -> Linear {
+        let answers = graph.attention(self.attend);
+        self.out.of(answers)
+    }
+
+    /// norm(r + x Wᵀ + b) of the answers x, with nothing dropped from the sum.
+    pub fn add_and_norm(self, graph: &mut Graph, residual: Value, norm: &Norm) -> Value {
+        let rows = graph.rows(residual).0;
+        norm.apply_to_attention(graph, self.attend, |answers| self.out.of(answers).plus(residual, rows))
     }
 }
 
@@ -73,15 +93,13 @@ impl SelfAttention {
         Self(MultiHead::new(params, name, width, heads))
     }
 
-    /// Attends, up to and including the output projection's input: its application is returned, so that the
-    /// caller can add a residual.
-    pub fn of(&self, graph: &mut Graph, x: Value, batch: usize) -> Linear {
+    /// Projects queries, keys and values.
+    pub fn of(&self, graph: &mut Graph, x: Value, batch: usize) -> Attended {
         let tokens = graph.rows(x).0 / batch;
         let qkv = self.0.project(graph, x, 0..3);
         let part = |i| Columns { value: qkv, first: i * self.0.width };
         let shape = self.0.shape(batch, tokens, tokens);
-        let mixed = graph.attention(part(0), part(1), part(2), shape);
-        self.0.out.of(mixed)
+        Attended { attend: Attend { q: part(0), k: part(1), v: part(2), shape }, out: self.0.out }
     }
 
     /// Weights with their biases: of the packed input projection, and of the output projection.
@@ -90,7 +108,7 @@ impl SelfAttention {
     }
 
     /// The same where only some of the tokens ask, [B·Q, d], and all of them, [B·T, d], are looked at.
-    pub fn of_queries(&self, graph: &mut Graph, queries: Value, x: Value, batch: usize) -> Linear {
+    pub fn of_queries(&self, graph: &mut Graph, queries: Value, x: Value, batch: usize) -> Attended {
         let memory = KeysValues(self.0.project(graph, x, 1..3));
         self.0.look(graph, queries, memory, batch)
     }
@@ -133,7 +151,7 @@ impl CrossAttention {
     }
 
     /// As [`SelfAttention::of`].
-    pub fn of(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Linear {
+    pub fn of(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Attended {
         self.0.look(graph, x, memory, batch)
     }
 }

@@ -1,6 +1,6 @@
 //! Linear layers and layer norms with their parameters.
 
-use crate::graph::ops::{Bias, Linear, Part};
+use crate::graph::ops::{Attend, Bias, Linear, Part};
 use crate::graph::{Graph, Init, ParamId, Params, Value};
 
 /// y = x Wᵀ + b, `{name}.weight` [out, in] and `{name}.bias` `[out]`.
@@ -88,5 +88,15 @@ impl Norm {
     /// Applies it to the rows of a linear layer, which nobody else wants.
     pub fn apply_to(&self, graph: &mut Graph, op: Linear) -> Value {
         graph.linear_norm(op, self.gamma, self.beta, self.eps)
+    }
+
+    /// The same where the layer is applied to an attention's answers.
+    pub fn apply_to_attention(
+        &self,
+        graph: &mut Graph,
+        attend: Attend,
+        op: impl Fn(Value) -> Linear,
+    ) -> Value {
+        graph.attention_norm(attend, op, [self.gamma, self.beta], self.eps)
     }
 }

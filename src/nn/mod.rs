@@ -5,7 +5,7 @@ mod linear;
 mod transformer;
 mod vit;
 
-pub use attention::{CrossAttention, KeysValues, SelfAttention};
+pub use attention::{Attended, CrossAttention, KeysValues, SelfAttention};
 pub use linear::{Norm, Projection};
 pub use transformer::{DecoderLayer, EncoderLayer, LayerSizes};
 pub use vit::{IMAGENET, Vit, VitSizes, grid_positions};

@@ -1,6 +1,6 @@
 //! nn.TransformerEncoderLayer and nn.TransformerDecoderLayer, post-norm, as PyTorch builds them.
 
-use super::{CrossAttention, KeysValues, Norm, Projection, SelfAttention};
+use super::{Attended, CrossAttention, KeysValues, Norm, Projection, SelfAttention};
 use crate::graph::ops::{Columns, Linear};
 use crate::graph::{Graph, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
@@ -22,15 +22,30 @@ pub struct LayerSizes {
 /// PyTorch's default.
 const EPS: f32 = 1e-5;
 
+/// Whether anything of a layer's sums is dropped.
+fn drops(graph: &Graph) -> bool {
+    graph.training().is_some_and(|training| training.dropout > 0.0)
+}
+
 /// norm(r + dropout(x Wᵀ + b)): one product where nothing is dropped.
 fn add_and_norm(graph: &mut Graph, product: Linear, residual: Value, norm: &Norm) -> Value {
-    if graph.training().is_some_and(|training| training.dropout > 0.0) {
+    if drops(graph) {
         let x = graph.linear(product);
         let sum = graph.dropout(x, Some(residual));
         norm.apply(graph, sum)
     } else {
         let rows = graph.rows(residual).0;
         norm.apply_to(graph, product.plus(residual, rows))
+    }
+}
+
+/// The same where x is what an attention answers.
+fn attend_and_norm(graph: &mut Graph, attended: Attended, residual: Value, norm: &Norm) -> Value {
+    if drops(graph) {
+        let product = attended.linear(graph);
+        add_and_norm(graph, product, residual, norm)
+    } else {
+        attended.add_and_norm(graph, residual, norm)
     }
 }
 
@@ -81,7 +96,7 @@ impl EncoderLayer {
     /// Applies it to tokens [B·T, d].
     pub fn apply(&self, graph: &mut Graph, x: Value, batch: usize) -> Value {
         let attended = self.attention.of(graph, x, batch);
-        let x = add_and_norm(graph, attended, x, &self.norm1);
+        let x = attend_and_norm(graph, attended, x, &self.norm1);
         let fed = self.feedforward.of(graph, x);
         add_and_norm(graph, fed, x, &self.norm2)
     }
@@ -129,9 +144,9 @@ impl DecoderLayer {
     /// Applies it to tokens [B·T, d].
     pub fn apply(&self, graph: &mut Graph, x: Value, memory: KeysValues, batch: usize) -> Value {
         let attended = self.attention.of(graph, x, batch);
-        let x = add_and_norm(graph, attended, x, &self.norms[0]);
+        let x = attend_and_norm(graph, attended, x, &self.norms[0]);
         let looked = self.cross.of(graph, x, memory, batch);
-        let x = add_and_norm(graph, looked, x, &self.norms[1]);
+        let x = attend_and_norm(graph, looked, x, &self.norms[1]);
         let fed = self.feedforward.of(graph, x);
         add_and_norm(graph, fed, x, &self.norms[2])
     }

@@ -148,7 +148,7 @@ impl Layer {
     fn apply(&self, graph: &mut Graph, x: Value, batch: usize) -> Value {
         let rows = graph.rows(x).0;
         let normed = self.ln_1.apply(graph, x);
-        let attended = self.attention.of(graph, normed, batch);
+        let attended = self.attention.of(graph, normed, batch).linear(graph);
         let x = graph.linear(attended.plus(x, rows));
         self.feed(graph, x)
     }
@@ -158,7 +158,7 @@ impl Layer {
         let first = RowCut { groups: batch, stride: graph.rows(x).0 / batch, first: 0, rows: 1 };
         let normed = self.ln_1.apply(graph, x);
         let query = graph.cut_rows(normed, first);
-        let attended = self.attention.of_queries(graph, query, normed, batch);
+        let attended = self.attention.of_queries(graph, query, normed, batch).linear(graph);
         let x = graph.cut_rows(x, first);
         let x = graph.linear(attended.plus(x, batch));
         self.feed(graph, x)

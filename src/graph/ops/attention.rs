@@ -1,9 +1,13 @@
 //! Multi-head softmax attention on columns of packed projections.
 
+use super::Linear;
+use super::linear::Prepared;
 use crate::graph::backward::Backward;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, ParamId, Value};
 use crate::kernels::attention::{Attention, Tokens};
 use crate::kernels::attention_backward::{AttentionBackwardKeyValue, AttentionBackwardQuery};
+use crate::kernels::attention_norm::AttentionNorm;
+use crate::kernels::matmul_norm::MatmulNorm;
 
 /// Queries, keys or values: as many columns of a value [B·T, stride] as the heads need, from `first` on.
 #[derive(Debug, Clone, Copy)]
@@ -29,26 +33,68 @@ pub struct AttentionShape {
     pub head_width: usize,
 }
 
+/// An attention that is yet to be launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Attend {
+    /// Queries.
+    pub q: Columns,
+    /// Keys.
+    pub k: Columns,
+    /// Values.
+    pub v: Columns,
+    /// Sizes.
+    pub shape: AttentionShape,
+}
+
 impl Graph {
     /// softmax(q kᵀ / √head_width) v, head by head: [B·queries, heads · head_width]. Probabilities are dropped
     /// out while training.
-    pub fn attention(&mut self, q: Columns, k: Columns, v: Columns, shape: AttentionShape) -> Value {
-        let width = shape.heads * shape.head_width;
-        let o = self.temporary(&[shape.batch * shape.queries, width]);
+    pub fn attention(&mut self, attend: Attend) -> Value {
+        let Attend { q, k, v, shape } = attend;
+        let o = self.temporary(&[shape.batch * shape.queries, shape.heads * shape.head_width]);
         let lse = self.temporary(&[shape.batch, shape.heads, shape.queries]);
         let dropout = self.dropout_site();
-        let AttentionShape { batch, heads, queries, keys, head_width } = shape;
-        let kernel = Attention {
-            q: self.tokens(q),
-            k: self.tokens(k),
-            v: self.tokens(v),
-            dropout,
-            ..Attention::new(batch, heads, queries, keys, head_width)
-        };
+        let kernel = Attention { dropout, ..self.attention_kernel(attend) };
         let control = dropout.map(|_| self.control());
         self.launch(kernel.clone(), &[Some(q.value), Some(k.value), Some(v.value), control], &[o, lse]);
         self.record(AttentionBackward { kernel, q: q.value, k: k.value, v: v.value, o, lse });
         o
+    }
+
+    /// Layer norm of the rows that `out` makes of an attention's answers, which nobody else wants: one launch, or two, where
+    /// the device is better off with it.
+    ///
+    /// # Panics
+    /// As [`Graph::linear`].
+    pub fn attention_norm(
+        &mut self,
+        attend: Attend,
+        out: impl Fn(Value) -> Linear,
+        [gamma, beta]: [ParamId; 2],
+        eps: f32,
+    ) -> Value {
+        let Attend { q, k, v, shape } = attend;
+        if let Some(device) = self.device.clone().filter(|_| self.training.is_none() && k.value == v.value) {
+            let attention = self.attention_kernel(attend);
+            // Never launched: it says what shape the answers would have.
+            let answers = self.temporary(&[shape.batch * shape.queries, shape.heads * shape.head_width]);
+            let Prepared { kernel, inputs: [_, b, bias, residual], y } = self.prepare(&out(answers));
+            let both = AttentionNorm { attention, out: MatmulNorm { product: kernel, eps } };
+            if device.merges_attention(&both) {
+                let [gamma, beta] = [gamma, beta].map(|id| Some(self.param(id)));
+                let inputs = [Some(q.value), b, bias, residual, gamma, beta, Some(k.value)];
+                self.launch(both, &inputs, &[y]);
+                return y;
+            }
+        }
+        let answers = self.attention(attend);
+        self.linear_norm(out(answers), gamma, beta, eps)
+    }
+
+    fn attention_kernel(&self, Attend { q, k, v, shape }: Attend) -> Attention {
+        let AttentionShape { batch, heads, queries, keys, head_width } = shape;
+        let [q, k, v] = [q, k, v].map(|columns| self.tokens(columns));
+        Attention { q, k, v, ..Attention::new(batch, heads, queries, keys, head_width) }
     }
 
     fn tokens(&self, columns: Columns) -> Tokens {

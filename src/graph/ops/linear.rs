@@ -149,8 +149,8 @@ impl Graph {
     /// # Panics
     /// As [`Self::linear`].
     pub fn linear_norm(&mut self, op: Linear, gamma: ParamId, beta: ParamId, eps: f32) -> Value {
-        if let (None, &[part], None) = (self.training, &op.inputs[..], op.into) {
-            let Prepared { kernel, inputs, y } = self.prepare(&op, part, op.bias, op.activation, op.residual);
+        if let (None, [_], None) = (self.training, &op.inputs[..], op.into) {
+            let Prepared { kernel, inputs, y } = self.prepare(&op);
             let both = MatmulNorm { product: kernel, eps };
             if self.device.as_ref().is_some_and(|device| device.merges(&both)) {
                 let [a, b, bias, residual] = inputs;
@@ -174,12 +174,17 @@ impl Graph {
         activation: Activation,
         residual: Option<Residual>,
     ) -> Value {
-        let Prepared { kernel, inputs, y } = self.prepare(op, part, bias, activation, residual);
+        let Prepared { kernel, inputs, y } = self.prepare_part(op, part, bias, activation, residual);
         self.launch(kernel, &inputs, &[y]);
         y
     }
 
-    fn prepare(
+    /// The product of a linear layer with one input.
+    pub(super) fn prepare(&mut self, op: &Linear) -> Prepared {
+        self.prepare_part(op, op.inputs[0], op.bias, op.activation, op.residual)
+    }
+
+    fn prepare_part(
         &mut self,
         op: &Linear,
         Part { x, column }: Part,
@@ -226,10 +231,10 @@ impl Graph {
 }
 
 /// A product about to be launched.
-struct Prepared {
-    kernel: Matmul,
-    inputs: [Option<Value>; 4],
-    y: Value,
+pub(super) struct Prepared {
+    pub(super) kernel: Matmul,
+    pub(super) inputs: [Option<Value>; 4],
+    pub(super) y: Value,
 }
 
 struct LinearBackward {

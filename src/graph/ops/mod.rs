@@ -8,7 +8,7 @@ mod linear;
 mod norm;
 mod rows;
 
-pub use attention::{AttentionShape, Columns};
+pub use attention::{Attend, AttentionShape, Columns};
 pub use decoder::{DecoderLaunch, DecoderShape};
 pub use flow::ChannelScale;
 pub use linear::{Bias, Linear, Part, Residual};
