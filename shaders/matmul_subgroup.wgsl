@@ -71,7 +71,7 @@ fn biases(j: u32) -> vec4<f32> {
     return vec4(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
 }
 
-// Stores R + alpha f(y) at (i, j) and the three columns after it, where they lie inside C.
+// Stores what becomes of the sums and biases y at (i, j) and the three columns after it, where they lie inside C.
 fn put(entry: u32, i: u32, j: u32, y: vec4<f32>) {
     let at = p.c_offset + entry * p.c_batch + i * p.c_row + j;
     if j < p.n { c[at] = epilogue(i, j, y.x); }
@@ -82,5 +82,5 @@ fn put(entry: u32, i: u32, j: u32, y: vec4<f32>) {
 
 fn epilogue(i: u32, j: u32, y: f32) -> f32 {
     if PLAIN { return p.alpha * y; }
-    return residual_at(i, j) + p.alpha * activate(p.activation, y);
+    return ended(i, j, y);
 }

@@ -346,6 +346,41 @@ fn linear_nets() -> Vec<Net> {
     nets
 }
 
+/// A rectifier whose result one product reads, which is the gate of its gradient then, and one that others read as well.
+fn rectifier_nets() -> Vec<Net> {
+    let hidden = |name: &'static str, kind, again: bool| {
+        move || {
+            Net::new(name, |params| {
+                let (first, second) = (square(params, "first"), square(params, "second"));
+                Box::new(move |graph: &mut Graph, h| {
+                    let hidden = graph.linear_dropped(first.of(h).activation(kind));
+                    let y = graph.linear(second.of(hidden));
+                    if again { graph.add_rows(y, hidden, 1, ROWS) } else { y }
+                })
+            })
+        }
+    };
+    let once = hidden(GATED, Activation::Relu, false);
+    let again = hidden("a rectifier whose result is used again", Activation::Relu, true);
+    let smooth = hidden("a smooth hidden layer", Activation::Silu, false);
+    vec![once(), once().dropping(0.4), again(), again().dropping(0.4), smooth(), smooth().dropping(0.4)]
+}
+
+const GATED: &str = "a rectifier between two layers";
+
+#[test]
+fn a_product_passes_a_gradient_through_the_rectifier_before_it() {
+    for net in rectifier_nets() {
+        let plan = net.graph().compile_plan();
+        let count = |name| plan.steps.iter().filter(|step| step.kernel.name() == name).count();
+        let gated = net.name.starts_with(GATED);
+        // The SiLU behind the net has a backward launch of its own.
+        assert_eq!(count("activation_backward") == 1, gated, "{}", net.name);
+        let dropped = usize::from(net.dropout > 0.0);
+        assert_eq!(count("dropout"), if gated { dropped } else { 2 * dropped }, "{}", net.name);
+    }
+}
+
 fn row_nets() -> Vec<Net> {
     let mut nets = Vec::new();
     for kind in KINDS {
@@ -507,6 +542,7 @@ fn sharing_nets() -> Vec<Net> {
             graph.linear(layer.of(y))
         })
     }));
+    nets.extend(rectifier_nets());
     nets.push(Net::new("a norm used twice", |params| {
         let norm = Norm::new(params, "norm", WIDTH, 1e-5);
         let layer = square(params, "layer");

@@ -284,9 +284,9 @@ fn temporaries(apart: &Plan) -> [usize; 2] {
 #[test]
 fn temporaries_share_little_more_memory_than_is_in_use_at_once() {
     let sample = SamplerShape { steps: 20, ..SamplerShape::of(&pursuit(), 1) };
-    // Of a training step's temporaries 52 % are in use where the forward pass ends; less is not to be had.
+    // Of a training step's temporaries 58 % are in use where the forward pass ends; less is not to be had.
     for (what, graph, share) in [
-        ("a training step of 64", training_graph(&pursuit(), 64, 0.0), 0.6),
+        ("a training step of 64", training_graph(&pursuit(), 64, 0.0), 0.62),
         ("a training step of 64 with dropout", training_graph(&pursuit(), 64, 0.1), 0.55),
         ("a sample, each launch by itself", graph_of(&pursuit(), &sample, &Device::Oracle), 0.15),
     ] {
@@ -295,7 +295,7 @@ fn temporaries_share_little_more_memory_than_is_in_use_at_once() {
         let planned = sum - (apart.bytes() - graph.compile_plan().bytes());
         let [planned, sum, peak] = [planned, sum, peak].map(|bytes| bytes as f64 / f64::from(1 << 20));
         println!("{what}: {planned:.2} MiB instead of {sum:.2}, of which {peak:.2} are in use at once");
-        assert!(planned >= peak && planned <= 1.3 * peak && planned < share * sum);
+        assert!(planned >= peak && planned <= 1.2 * peak && planned < share * sum);
     }
 }
 

@@ -5,7 +5,7 @@ struct Params {
     b_offset: u32, b_row: u32, b_column: u32, b_batch: u32,
     c_offset: u32, c_row: u32, c_column: u32, c_batch: u32,
     has_bias: u32, bias_offset: u32, residual_rows: u32, activation: u32,
-    alpha: f32,
+    alpha: f32, gated: u32,
     eps: f32, // of rows that are normalised; absent from others' block
     // Of an attention whose answers are A, in vec4s; absent from others' block.
     heads: u32, tq: u32, tk: u32, width: u32,
@@ -21,10 +21,18 @@ fn residual_at(i: u32, j: u32) -> f32 {
     return residual[(i % p.residual_rows) * p.n + j];
 }
 
-// R + alpha f(sum + bias) at (i, j).
+// What becomes of a sum at (i, j).
 fn finished(i: u32, j: u32, sum: f32) -> f32 {
     var y = sum;
     if p.has_bias != 0u { y += bias[p.bias_offset + j]; }
-    return residual_at(i, j) + p.alpha * activate(p.activation, y);
+    return ended(i, j, y);
+}
+
+// R + alpha f(y), or alpha f(y) where R is above 0.
+fn ended(i: u32, j: u32, y: f32) -> f32 {
+    let r = residual_at(i, j);
+    let f = p.alpha * activate(p.activation, y);
+    if p.gated != 0u { return select(0.0, f, r > 0.0); }
+    return r + f;
 }
 

@@ -126,7 +126,7 @@ pub fn wants_panels(kernel: &Matmul) -> Option<(usize, Layout)> {
     let few = kernel.batch == 1 && (kernel.m <= PANEL_ROWS || kernel.k * kernel.n <= LARGE);
     let (row, column) = kernel.b.steps();
     let layout = Layout { offset: kernel.b.offset, row, column, k: kernel.k, n: kernel.n };
-    (few && !kernel.half_b && kernel.k > 0 && kernel.a.steps().1 == 1).then_some((1, layout))
+    (few && !kernel.half_b && !kernel.gated && kernel.k > 0 && kernel.a.steps().1 == 1).then_some((1, layout))
 }
 
 /// The whole kernel; `kept` has the panels that [`wants_panels`] asks for.
@@ -247,7 +247,7 @@ impl Ends<'_> {
 
     /// What an activation is applied to must not hold the residual yet.
     fn early_residual(&self) -> Option<usize> {
-        self.kernel.residual_rows.filter(|_| self.linear())
+        self.kernel.residual_rows.filter(|_| self.linear() && !self.kernel.gated)
     }
 
     /// What the sums are scaled by.
@@ -293,7 +293,7 @@ impl Ends<'_> {
 
     /// Applies the activation, and adds what must come after it.
     fn finish(&self, first: usize, c: &mut [f32]) {
-        if self.linear() {
+        if self.linear() && !self.kernel.gated {
             return;
         }
         let (n, stride, kernel) = (self.kernel.n, self.kernel.c.stride, self.kernel);
@@ -302,10 +302,14 @@ impl Ends<'_> {
             || {
                 for (i, row) in c.chunks_mut(stride).enumerate() {
                     let c = &mut row[..n];
-                    activate_each(kernel.activation, kernel.alpha, c);
-                    if let Some(repeat) = kernel.residual_rows {
-                        let residual = &self.residual[(first + i) % repeat * n..][..n];
-                        c.iter_mut().zip(residual).for_each(|(c, &r)| *c += r);
+                    if !self.linear() {
+                        activate_each(kernel.activation, kernel.alpha, c);
+                    }
+                    let Some(repeat) = kernel.residual_rows else { continue };
+                    let residual = c.iter_mut().zip(&self.residual[(first + i) % repeat * n..][..n]);
+                    match kernel.gated {
+                        true => residual.for_each(|(c, &r)| *c = if r > 0.0 { *c } else { 0.0 }),
+                        false => residual.for_each(|(c, &r)| *c += r),
                     }
                 }
             },

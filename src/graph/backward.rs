@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Graph, ParamId, Value};
+use super::{Graph, Home, ParamId, Value};
 use crate::kernels::Set;
 use crate::kernels::add_rows::{AddInto, AddRows, ReduceRows};
 
@@ -14,12 +14,33 @@ pub(super) trait Backward {
     fn backward(&self, graph: &mut Graph, upstream: Value);
 }
 
+/// How a gradient passes through a rectifier: where its result is above 0, scaled by what dropout scaled the result by. The
+/// product that makes the gradient of such a result can do so itself, if that is all there is of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rectified {
+    /// What kept elements were multiplied by.
+    pub(super) scale: f32,
+    /// Whether the result's gradient has passed through already.
+    pub(super) passed: bool,
+}
+
 impl Graph {
     /// Remembers an op, if its output's gradient can be of use.
     pub(super) fn record(&mut self, op: impl Backward + 'static) {
         if self.training.is_some() && self.needs_grad(op.output()) {
             self.backward.push(Box::new(op));
         }
+    }
+
+    /// By what the one product that reads a rectifier's result may scale its gradient where the result is above 0; none where
+    /// there is no rectifier, or somebody else reads its result. Who asks does so.
+    pub(super) fn pass_through_rectifier(&mut self, value: Value) -> Option<f32> {
+        let forward = self.launches[..self.forward_launches].iter();
+        let reads = forward.flat_map(|launch| launch.inputs.iter().flatten()).filter(|read| **read == value);
+        let alone = reads.count() == 1 && self.values[value.0].home == Home::Temporary;
+        let rectified = self.rectified.get_mut(&value).filter(|_| alone)?;
+        rectified.passed = true;
+        Some(rectified.scale)
     }
 
     /// Appends the backward pass of everything that led to `value`, whose own gradient is `upstream`.
@@ -34,6 +55,7 @@ impl Graph {
         assert_eq!(self.len(value), self.len(upstream), "a gradient has its value's shape");
         assert!(!self.differentiated, "a graph is differentiated once: add the losses up");
         self.differentiated = true;
+        self.forward_launches = self.launches.len();
         self.add_gradient(value, upstream);
         let ops = std::mem::take(&mut self.backward);
         for op in ops.iter().rev() {

@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::kernels::{Dtype, Kernel, Set};
-use backward::Backward;
+use backward::{Backward, Rectified};
 
 /// A value of one graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,8 +79,12 @@ pub struct Graph {
     frozen: bool,
     values: Vec<Info>,
     launches: Vec<Launch>,
+    /// Those before the backward pass.
+    forward_launches: usize,
     backward: Vec<Box<dyn Backward>>,
     gradients: HashMap<Value, Value>,
+    /// Results of rectifiers, see [`Rectified`].
+    rectified: HashMap<Value, Rectified>,
     /// Runs of parameter gradients that some launch has written, to notice a parameter that is used twice.
     written: Vec<(ParamId, std::ops::Range<usize>)>,
     names: HashMap<String, Value>,
@@ -99,8 +103,10 @@ impl Graph {
             frozen: false,
             values: Vec::new(),
             launches: Vec::new(),
+            forward_launches: 0,
             backward: Vec::new(),
             gradients: HashMap::new(),
+            rectified: HashMap::new(),
             written: Vec::new(),
             names: HashMap::new(),
             param_values: HashMap::new(),

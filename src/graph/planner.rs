@@ -1,9 +1,11 @@
 //! The memory plan: which temporaries share a buffer.
 //!
-//! A temporary lives from the launch that first writes it to the last that touches it. Walking the launches in
-//! order, outputs take the smallest free buffer that holds them (never one of this launch's inputs), and buffers
-//! are freed behind their last reader. Buffers stay separate, never runs of one arena: GPUs track hazards by
-//! whole buffer, and may not bind one buffer for reading and writing in the same launch.
+//! A temporary lives from the launch that first writes it to the last that touches it, both included. The largest choose
+//! first: each takes the smallest buffer whose other values it does not meet, or a new one (greedy by size: Pisarchyk and
+//! Lee, arXiv 2001.03288). Buffers stay separate, never runs of one arena: GPUs track hazards by whole buffer, and may not
+//! bind one buffer for reading and writing in the same launch.
+
+use std::cmp::Reverse;
 
 use super::{Graph, Home, Value};
 use crate::kernels::{Binding, Dtype, Place, Plan, Slot, Step};
@@ -31,12 +33,6 @@ impl Graph {
     /// # Panics
     /// If a launch has two outputs, or an output and an input, in one buffer.
     pub(super) fn plan(&self, share: bool) -> Planned {
-        let mut last_use = vec![None; self.values.len()];
-        for (i, launch) in self.launches.iter().enumerate() {
-            for value in launch.inputs.iter().flatten().chain(&launch.outputs) {
-                last_use[value.0] = Some(i);
-            }
-        }
         let mut planned = Planned { plan: Plan::default(), places: vec![None; self.values.len()] };
         for (i, info) in self.values.iter().enumerate() {
             planned.places[i] = match &info.home {
@@ -53,40 +49,53 @@ impl Graph {
                 planned.places[i] = planned.places[of.0];
             }
         }
-        let mut free: Vec<usize> = Vec::new();
-        for (i, launch) in self.launches.iter().enumerate() {
-            for output in &launch.outputs {
-                if planned.places[output.0].is_none() {
-                    let slot = take(&mut free, &mut planned.plan.slots, self.len(*output));
-                    planned.places[output.0] = Some(Place::Slot(slot));
-                }
-            }
-            planned.plan.steps.push(Step {
+        self.place_temporaries(share, &mut planned);
+        for launch in &self.launches {
+            let input =
+                |value: &Option<Value>| value.map_or(Binding::NOTHING, |value| self.binding(&planned, value));
+            let step = Step {
                 kernel: launch.kernel.clone(),
-                inputs: launch
-                    .inputs
-                    .iter()
-                    .map(|value| value.map_or(Binding::NOTHING, |value| self.binding(&planned, value)))
-                    .collect(),
+                inputs: launch.inputs.iter().map(input).collect(),
                 outputs: launch.outputs.iter().map(|value| self.binding(&planned, *value)).collect(),
-            });
-            check(&planned.plan.steps[i]);
-            let mut touched: Vec<Value> =
-                launch.inputs.iter().flatten().chain(&launch.outputs).copied().collect();
-            touched.sort_unstable_by_key(|value| value.0);
-            touched.dedup();
-            for value in touched {
-                let temporary = self.values[value.0].home == Home::Temporary;
-                if let (true, Some(Place::Slot(slot)), Some(last)) =
-                    (temporary, planned.places[value.0], last_use[value.0])
-                    && last == i
-                    && share
-                {
-                    free.push(slot);
-                }
-            }
+            };
+            check(&step);
+            planned.plan.steps.push(step);
         }
         planned
+    }
+
+    fn place_temporaries(&self, share: bool, planned: &mut Planned) {
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
+        for (i, launch) in self.launches.iter().enumerate() {
+            for value in launch.inputs.iter().flatten().chain(&launch.outputs) {
+                let first = lives[value.0].map_or(i, |(first, _)| first);
+                lives[value.0] = Some((first, i));
+            }
+        }
+        let temporary = |(i, life): (usize, Option<(usize, usize)>)| {
+            life.filter(|_| self.values[i].home == Home::Temporary).map(|life| (Value(i), life))
+        };
+        let mut temporaries: Vec<_> = lives.into_iter().enumerate().filter_map(temporary).collect();
+        temporaries.sort_by_key(|(value, life)| (Reverse(self.len(*value)), *life));
+        // Slots with the lives of their values. Every one holds what comes now, the latest with the least to spare.
+        let mut taken: Vec<(usize, Vec<(usize, usize)>)> = Vec::new();
+        for (value, life) in temporaries {
+            let meets = |other: &(usize, usize)| life.0 <= other.1 && other.0 <= life.1;
+            let place = taken.iter_mut().rev().find(|(_, lives)| share && !lives.iter().any(meets));
+            let slot = match place {
+                Some((slot, lives)) => {
+                    lives.push(life);
+                    *slot
+                }
+                None => {
+                    let slot = planned.plan.slots.len();
+                    planned.plan.slots.push(Slot { dtype: Dtype::F32, len: self.len(value) });
+                    taken.push((slot, vec![life]));
+                    slot
+                }
+            };
+            planned.places[value.0] = Some(Place::Slot(slot));
+        }
     }
 
     fn binding(&self, planned: &Planned, value: Value) -> Binding {
@@ -105,23 +114,5 @@ fn check(step: &Step) {
         let others = step.inputs.iter().chain(&step.outputs[..i]);
         let shared = others.into_iter().any(|other| other.place == output.place);
         assert!(!shared, "{} writes {:?}, which it binds twice", step.kernel, output.place);
-    }
-}
-
-/// The smallest free slot that holds `len` floats; else the largest free one, grown; else a new one.
-fn take(free: &mut Vec<usize>, slots: &mut Vec<Slot>, len: usize) -> usize {
-    let fits = free.iter().enumerate().filter(|(_, slot)| slots[**slot].len >= len);
-    let best = fits.min_by_key(|(_, slot)| slots[**slot].len).map(|(at, _)| at);
-    let largest = || free.iter().enumerate().max_by_key(|(_, slot)| slots[**slot].len).map(|(at, _)| at);
-    match best.or_else(largest) {
-        Some(at) => {
-            let slot = free.swap_remove(at);
-            slots[slot].len = slots[slot].len.max(len);
-            slot
-        }
-        None => {
-            slots.push(Slot { dtype: Dtype::F32, len });
-            slots.len() - 1
-        }
     }
 }

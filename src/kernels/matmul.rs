@@ -110,6 +110,8 @@ pub struct Matmul {
     pub alpha: f32,
     /// r, where there is an R; R has rows of n elements.
     pub residual_rows: Option<usize>,
+    /// Whether R is a gate, and not added: C is α f(A B + bias) where R > 0, and else 0.
+    pub gated: bool,
 }
 
 impl Matmul {
@@ -129,6 +131,7 @@ impl Matmul {
             activation: Activation::None,
             alpha: 1.0,
             residual_rows: None,
+            gated: false,
         }
     }
 
@@ -145,7 +148,12 @@ impl Matmul {
     /// What the epilogue makes of one sum.
     #[inline(always)]
     pub fn finish<T: Float>(&self, sum: T, bias: T, residual: T) -> T {
-        residual + T::of(f64::from(self.alpha)) * self.activation.value(sum + bias)
+        let y = T::of(f64::from(self.alpha)) * self.activation.value(sum + bias);
+        match self.gated {
+            true if residual > T::ZERO => y,
+            true => T::ZERO,
+            false => residual + y,
+        }
     }
 }
 
@@ -206,6 +214,7 @@ impl Describe for Matmul {
             word(self.residual_rows.unwrap_or(0)),
             self.activation as u32,
             self.alpha.to_bits(),
+            u32::from(self.gated),
         ]);
         words
     }
@@ -273,7 +282,10 @@ impl Matmul {
             }
             let epilogue = Matmul { bias: Some(0), residual_rows: Some(m), alpha: 0.05, ..b_transposed };
             add("bias residual alpha", epilogue.clone(), m * k, k * n, m * n);
-            add("residual rows", Matmul { residual_rows: Some(2), ..epilogue }, m * k, k * n, m * n);
+            add("residual rows", Matmul { residual_rows: Some(2), ..epilogue.clone() }, m * k, k * n, m * n);
+            add("gated", Matmul { gated: true, ..epilogue.clone() }, m * k, k * n, m * n);
+            let kernel = Matmul { gated: true, bias: None, b: Matrix::rows(n), ..epilogue };
+            add("gradient gated", kernel, m * k, k * n, m * n);
         }
         let (m, k, n) = (17, 9, 33);
         let batched = Matmul {

@@ -49,7 +49,7 @@ impl MatmulNorm {
 
     /// Whether the product is one, and C is nothing but its rows.
     pub fn is_plain(&self) -> bool {
-        self.product.batch == 1 && self.product.c == Matrix::rows(self.product.n)
+        self.product.batch == 1 && !self.product.gated && self.product.c == Matrix::rows(self.product.n)
     }
 
     fn suits_a_subgroup(&self) -> bool {

@@ -67,8 +67,7 @@ impl FeedForward {
     }
 
     fn of(&self, graph: &mut Graph, x: Value) -> Linear {
-        let hidden = graph.linear(self.linear1.of(x).activation(self.activation));
-        let hidden = graph.dropout(hidden, None);
+        let hidden = graph.linear_dropped(self.linear1.of(x).activation(self.activation));
         self.linear2.of(hidden)
     }
 }

@@ -135,8 +135,7 @@ impl VelocityMlp {
                 };
                 h = self.activate(graph, h);
                 for layer in hidden {
-                    h = graph.linear(layer.of(h).activation(self.sizes.activation));
-                    h = graph.dropout(h, None);
+                    h = graph.linear_dropped(layer.of(h).activation(self.sizes.activation));
                 }
                 (h, head)
             }
@@ -155,8 +154,7 @@ impl VelocityMlp {
         };
         if let Body::Residual { blocks, .. } = &self.body {
             for [first, second] in blocks {
-                let inner = graph.linear(first.of(h).activation(self.sizes.activation));
-                let inner = graph.dropout(inner, None);
+                let inner = graph.linear_dropped(first.of(h).activation(self.sizes.activation));
                 h = graph.linear(second.of(inner).activation(self.sizes.activation).plus(h, batch));
             }
         }

@@ -58,11 +58,16 @@ impl Graph {
                 None => x,
             };
         };
-        let y = self.temporary_like(x);
-        let control = self.control();
+        let y = self.drop(x, residual, site);
+        self.record(DropoutBackward { x, residual, y, site });
+        y
+    }
+
+    /// r + dropout(x) of one place.
+    pub(super) fn drop(&mut self, x: Value, residual: Option<Value>, site: DropoutSite) -> Value {
+        let (y, control) = (self.temporary_like(x), self.control());
         let kernel = Dropout { len: self.len(x), site, residual: residual.is_some() };
         self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
-        self.record(DropoutBackward { x, residual, y, site });
         y
     }
 
@@ -160,10 +165,7 @@ impl Backward for DropoutBackward {
         if let Some(residual) = self.residual {
             graph.add_gradient(residual, upstream);
         }
-        let dx = graph.temporary_like(self.x);
-        let control = graph.control();
-        let kernel = Dropout { len: graph.len(self.x), site: self.site, residual: false };
-        graph.launch(kernel, &[Some(upstream), None, Some(control)], &[dx]);
+        let dx = graph.drop(upstream, None, self.site);
         graph.add_gradient(self.x, dx);
     }
 }

@@ -6,11 +6,12 @@
 use std::ops::Range;
 
 use super::Columns;
-use crate::graph::backward::Backward;
+use crate::graph::backward::{Backward, Rectified};
 use crate::graph::{Graph, ParamId, Value};
 use crate::kernels::Dtype;
 use crate::kernels::activation::Activation;
 use crate::kernels::add_rows::{AddRows, ReduceRows};
+use crate::kernels::dropout::DropoutSite;
 use crate::kernels::matmul::{Matmul, Matrix};
 use crate::kernels::matmul_norm::MatmulNorm;
 
@@ -110,6 +111,23 @@ impl Graph {
     /// # Panics
     /// If shapes do not fit: a mistake of a network, not of a user.
     pub fn linear(&mut self, op: Linear) -> Value {
+        self.apply_linear(op, false)
+    }
+
+    /// The same with dropout behind it, while training.
+    ///
+    /// # Panics
+    /// As [`Self::linear`].
+    pub fn linear_dropped(&mut self, op: Linear) -> Value {
+        // The result of a rectifier with dropout behind it tells the slope of both.
+        if op.activation == Activation::Relu && op.residual.is_none() && op.inputs.len() == 1 {
+            return self.apply_linear(op, true);
+        }
+        let y = self.linear(op);
+        self.dropout(y, None)
+    }
+
+    fn apply_linear(&mut self, op: Linear, drops: bool) -> Value {
         // The backward pass of these needs what they were applied to; a rectifier's needs only its result. A sum of
         // parts is activated when it is whole.
         let activated = op.activation != Activation::None;
@@ -137,9 +155,15 @@ impl Graph {
             let sum = self.product(&op, part, std::mem::replace(&mut bias, Bias::None), activation, residual);
             residual = Some(Residual { value: sum, rows: m });
         }
-        let y = residual.expect("a linear layer has an input").value;
+        let mut y = residual.expect("a linear layer has an input").value;
+        let site = if drops { self.dropout_site() } else { None };
+        if op.activation == Activation::Relu {
+            y = site.map_or(y, |site| self.drop(y, None, site));
+            let scale = site.map_or(1.0, |site| site.scale() as f32);
+            self.rectified.insert(y, Rectified { scale, passed: false });
+        }
         let widths = op.inputs.iter().map(|part| self.rows(part.x).1).collect();
-        self.record(LinearBackward { op, rows: m, widths, y });
+        self.record(LinearBackward { op, rows: m, widths, y, site });
         y
     }
 
@@ -243,6 +267,8 @@ struct LinearBackward {
     /// Columns of each part; a value may get another shape later.
     widths: Vec<usize>,
     y: Value,
+    /// Where y was dropped from, behind a rectifier.
+    site: Option<DropoutSite>,
 }
 
 impl Backward for LinearBackward {
@@ -259,7 +285,11 @@ impl Backward for LinearBackward {
         }
         let dy = match op.activation {
             Activation::None => upstream,
-            kind => graph.activation_gradient(self.y, upstream, kind),
+            _ if graph.rectified.get(&self.y).is_some_and(|rectified| rectified.passed) => upstream,
+            kind => {
+                let upstream = self.site.map_or(upstream, |site| graph.drop(upstream, None, site));
+                graph.activation_gradient(self.y, upstream, kind)
+            }
         };
         if let Bias::Param(bias) = op.bias {
             graph.parameter_gradient(bias, op.outputs.clone(), |graph, target| {
@@ -283,17 +313,21 @@ impl Backward for LinearBackward {
             if !graph.needs_grad(part.x) {
                 continue;
             }
-            // What the input's gradient holds already becomes this product's residual.
+            // What the input's gradient holds already becomes this product's residual; what a rectifier made is its gate.
             let earlier = graph.gradient_so_far(part.x);
+            let gate = if earlier.is_none() { graph.pass_through_rectifier(part.x) } else { None };
+            let residual = gate.map(|_| part.x).or(earlier);
             let dx = graph.temporary(&[m, width]);
             let weight = graph.param(op.weight);
             let product = Matmul {
                 b: Matrix::rows(k).at(run.start + part.column),
                 half_b: graph.values[weight.0].dtype == Dtype::F16,
-                residual_rows: earlier.map(|_| m),
+                residual_rows: residual.map(|_| m),
+                gated: gate.is_some(),
+                alpha: gate.unwrap_or(1.0),
                 ..Matmul::new(m, n, width)
             };
-            graph.launch(product, &[Some(dy), Some(weight), None, earlier], &[dx]);
+            graph.launch(product, &[Some(dy), Some(weight), None, residual], &[dx]);
             graph.set_gradient(part.x, dx);
         }
     }
