@@ -4,6 +4,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from arms import OURS_GPU, Arm
@@ -33,12 +34,13 @@ class Subject:
     def medians(self, case: Case) -> list[float]:
         return [answer["median_ms"] for answer in self.rounds.get(case, [])]
 
-    def is_due(self, case: Case, turn: int, groups: list[str]) -> bool:
-        if case in self.given_up:
+    def is_due(self, case: Case, number: int, turn: int, groups: list[str]) -> bool:
+        """Whether it has a figure to give in a turn of a round; software adapters have one turn."""
+        if case in self.given_up or self.software and turn > 0:
             return False
         if self.software:
-            return "lavapipe" in groups and case in self.arm.on_software and turn < SOFTWARE_ROUNDS
-        return case.group in groups and case in self.arm.cases and turn < case.most_rounds
+            return "lavapipe" in groups and case in self.arm.on_software and number < SOFTWARE_ROUNDS
+        return case.group in groups and case in self.arm.cases and number < case.most_rounds
 
 
 @dataclass
@@ -94,17 +96,21 @@ def mark_software(results: Results) -> None:
 
 def measure(results: Results, rounds: int, groups: list[str], until: float) -> None:
     """Asks until `until`, by time.monotonic(); the first round is always finished."""
-    for turn in range(rounds):
-        for case in CASES:
-            for subject in results.subjects:
-                if turn > 0 and time.monotonic() > until:
-                    results.leave_out(f"what was left of round {turn + 1} on: time was up (--minutes)")
-                    return
-                if subject.is_due(case, turn, groups):
-                    ask(subject, case, turn, results)
+    for number in range(rounds):
+        for case, turn, subject in turns(results.subjects):
+            if number > 0 and time.monotonic() > until:
+                results.leave_out(f"what was left of round {number + 1} on: time was up (--minutes)")
+                return
+            if subject.is_due(case, number, turn, groups):
+                ask(subject, case, number, results)
 
 
-def ask(subject: Subject, case: Case, turn: int, results: Results) -> None:
+def turns(subjects: list[Subject]) -> Iterator[tuple[Case, int, Subject]]:
+    """A round: every case, as often as it has turns, by every arm."""
+    return ((case, turn, subject) for case in CASES for turn in range(case.turns) for subject in subjects)
+
+
+def ask(subject: Subject, case: Case, number: int, results: Results) -> None:
     """One figure. What failed once is not asked for again."""
     name, repeat = subject.arm.name, SOFTWARE_REPEAT if subject.software else case.repeat
     try:
@@ -114,7 +120,7 @@ def ask(subject: Subject, case: Case, turn: int, results: Results) -> None:
         restart(subject)
     if "median_ms" in answer:
         subject.rounds.setdefault(case, []).append(answer)
-        say(f"{case.name}, round {turn + 1}: {name} {answer['median_ms']:.2f} ms")
+        say(f"{case.name}, round {number + 1}: {name} {answer['median_ms']:.2f} ms")
     else:
         subject.given_up.add(case)
         results.leave_out(f"{name}, {case.name}: {answer.get('skipped', 'no figure')}")

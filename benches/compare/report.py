@@ -11,8 +11,8 @@ from measure import START_RUNS, START_WARM_UP, Results, Subject
 
 BEGIN, END = "<!-- compare.py -->", "<!-- end -->"
 PROTOCOL = (
-    "Every round asks each arm in turn, one process working at a time; a figure is the median of the rounds' medians, "
-    f"the spread their smallest and largest; a software adapter has {SOFTWARE_ROUNDS} rounds of {SOFTWARE_REPEAT} runs; "
+    "Every round asks each arm in turn, one process working at a time, about a short case several times; a figure is the "
+    f"median of the turns' medians, the spread their smallest and largest; a software adapter has {SOFTWARE_ROUNDS} rounds of {SOFTWARE_REPEAT} runs; "
     "ratio: this arm's time by flowgpu's on the same device."
 )
 
