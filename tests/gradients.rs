@@ -362,8 +362,18 @@ fn rectifier_nets() -> Vec<Net> {
     };
     let once = hidden(GATED, Activation::Relu, false);
     let again = hidden("a rectifier whose result is used again", Activation::Relu, true);
+    let added = || {
+        Net::new("a rectifier whose result is added to what is made of it", |params| {
+            let (first, second) = (square(params, "first"), square(params, "second"));
+            Box::new(move |graph: &mut Graph, h| {
+                let hidden = graph.linear_dropped(first.of(h).activation(Activation::Relu));
+                graph.linear(second.of(hidden).plus(hidden, ROWS))
+            })
+        })
+    };
     let smooth = hidden("a smooth hidden layer", Activation::Silu, false);
-    vec![once(), once().dropping(0.4), again(), again().dropping(0.4), smooth(), smooth().dropping(0.4)]
+    let all = [once(), again(), added(), smooth()].into_iter();
+    all.chain([once(), again(), added(), smooth()].map(|net| net.dropping(0.4))).collect()
 }
 
 const GATED: &str = "a rectifier between two layers";

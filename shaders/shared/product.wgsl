@@ -7,7 +7,7 @@ struct Params {
     has_bias: u32, bias_offset: u32, residual_rows: u32, activation: u32,
     alpha: f32, gated: u32,
     eps: f32, // of rows that are normalised; absent from others' block
-    // Of an attention whose answers are A, in vec4s; absent from others' block.
+    // Of an attention whose answers are A; widths, offsets and strides in vec4s. Absent from others' block.
     heads: u32, tq: u32, tk: u32, width: u32,
     q_offset: u32, q_stride: u32, k_offset: u32, k_stride: u32, v_offset: u32, v_stride: u32,
     scale: f32,

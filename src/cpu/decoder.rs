@@ -17,7 +17,7 @@ use crate::kernels::Io;
 use crate::kernels::activation::Activation;
 use crate::kernels::decoder_steps::{DecoderSteps, EPS, LAYERS, LayerOf, Spot};
 
-/// Samples whose rows go through a product together.
+/// Samples whose rows go through a product together, at most.
 const TOGETHER: usize = 8;
 /// Products of a layer.
 const PRODUCTS: usize = 6;
@@ -107,8 +107,10 @@ pub fn run(kernel: &DecoderSteps, kept: Operands<'_>, io: &mut Io<'_, '_, f32>) 
     let (of_sample, x) = (slots * dims, &mut io.outputs[0][..batch * slots * dims]);
     x.copy_from_slice(&inputs[5].floats()[..x.len()]);
     let work = batch * steps * slots * width * (width + feedforward + keys);
-    each_chunk(worth_sharing(work), x, TOGETHER * of_sample, |(block, x)| {
-        let first = block * TOGETHER;
+    let shared = worth_sharing(work);
+    let together = if shared { batch.div_ceil(rayon::current_num_threads()).min(TOGETHER) } else { TOGETHER };
+    each_chunk(shared, x, together * of_sample, |(block, x)| {
+        let first = block * together;
         decoder.steps(first..first + x.len() / of_sample, x);
     });
 }

@@ -223,8 +223,8 @@ impl Part<'_, '_> {
             3 => self.tile::<S, 3, V>(simd, at),
             4 => self.tile::<S, 4, V>(simd, at),
             5 => self.tile::<S, 5, V>(simd, at),
-            7 if V < 4 => self.tile::<S, 7, V>(simd, at),
-            8 if V < 4 => self.tile::<S, 8, V>(simd, at),
+            7 if most_rows::<S>(V) == 8 => self.tile::<S, 7, V>(simd, at),
+            8 if most_rows::<S>(V) == 8 => self.tile::<S, 8, V>(simd, at),
             _ => self.tile::<S, 6, V>(simd, at),
         }
     }

@@ -109,6 +109,8 @@ fn copy(from: &[f32], to: &mut [f32]) {
 pub struct Panels {
     layout: Layout,
     packed: RwLock<Packed>,
+    /// Held by who packs: whoever comes meanwhile waits for that, and not for those who read for long.
+    packing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +131,7 @@ impl Kept {
         if let Some(known) = kept.iter().find(|panels| panels.layout == layout) {
             return Arc::clone(known);
         }
-        kept.push(Arc::new(Panels { layout, packed: RwLock::default() }));
+        kept.push(Arc::new(Panels { layout, packed: RwLock::default(), packing: Mutex::default() }));
         Arc::clone(&kept[kept.len() - 1])
     }
 }
@@ -137,23 +139,29 @@ impl Kept {
 impl Panels {
     /// The panels of what the buffer, written to `writes` times, holds.
     fn read(&self, data: &[f32], writes: u64) -> Reading<'_> {
-        let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
-        if packed.at == Some(writes) {
-            return Reading(packed);
+        if let Some(reading) = self.fresh(writes) {
+            return reading;
         }
-        drop(packed);
+        let _packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = self.fresh(writes) {
+            return reading;
+        }
         let Layout { offset, row, column, k, n } = self.layout;
         let mut packed = self.packed.write().unwrap_or_else(PoisonError::into_inner);
-        if packed.at != Some(writes) {
-            if packed.lines.is_empty() {
-                packed.lines = lines(panels_len(k, n));
-            }
-            let b = View { data: &data[offset..], row, column };
-            pack(b, [k, n], bytemuck::cast_slice_mut(&mut packed.lines));
-            packed.at = Some(writes);
+        if packed.lines.is_empty() {
+            packed.lines = lines(panels_len(k, n));
         }
+        let b = View { data: &data[offset..], row, column };
+        pack(b, [k, n], bytemuck::cast_slice_mut(&mut packed.lines));
+        packed.at = Some(writes);
         drop(packed);
         Reading(self.packed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is packed, if nobody has written since.
+    fn fresh(&self, writes: u64) -> Option<Reading<'_>> {
+        let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
+        (packed.at == Some(writes)).then(|| Reading(packed))
     }
 }
 

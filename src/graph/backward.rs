@@ -35,10 +35,12 @@ impl Graph {
     /// By what the one product that reads a rectifier's result may scale its gradient where the result is above 0; none where
     /// there is no rectifier, or somebody else reads its result. Who asks does so.
     pub(super) fn pass_through_rectifier(&mut self, value: Value) -> Option<f32> {
+        let rectified = self.rectified.get_mut(&value)?;
         let forward = self.launches[..self.forward_launches].iter();
         let reads = forward.flat_map(|launch| launch.inputs.iter().flatten()).filter(|read| **read == value);
-        let alone = reads.count() == 1 && self.values[value.0].home == Home::Temporary;
-        let rectified = self.rectified.get_mut(&value).filter(|_| alone)?;
+        if reads.count() != 1 || self.values[value.0].home != Home::Temporary {
+            return None;
+        }
         rectified.passed = true;
         Some(rectified.scale)
     }
@@ -83,9 +85,11 @@ impl Graph {
         self.written = all.collect();
     }
 
-    /// The gradient of a value, after [`Graph::differentiate`]; that of a parameter is in [`Set::Gradients`].
+    /// The gradient of a value, after [`Graph::differentiate`]; that of a parameter is in [`Set::Gradients`], and that of a
+    /// rectifier's result is not always made.
     pub fn gradient(&self, value: Value) -> Option<Value> {
-        self.gradients.get(&value).copied()
+        let passed = self.rectified.get(&value).is_some_and(|rectified| rectified.passed);
+        self.gradients.get(&value).copied().filter(|_| !passed)
     }
 
     /// Adds a term to a value's gradient. The term may itself be another value's gradient: nothing is changed in

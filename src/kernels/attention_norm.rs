@@ -46,7 +46,7 @@ impl AttentionNorm {
         let (width, product) = (heads * head_width, &self.out.product);
         let answers = [product.m, product.k] == [batch * tq, width] && product.a == Matrix::rows(width);
         let plain = answers && *o == Tokens::packed(width) && dropout.is_none() && self.out.is_plain();
-        plain && width <= WIDEST && heads <= MOST_HEADS && Attention::serves(head_width)
+        plain && width.max(product.n) <= WIDEST && heads <= MOST_HEADS && Attention::serves(head_width)
     }
 
     fn answers<T: Float>(&self, io: &Io<'_, '_, T>) -> Vec<T> {
@@ -64,9 +64,8 @@ impl Describe for AttentionNorm {
 
     fn dispatch(&self, _: AdapterClass) -> Dispatch {
         let Attention { batch, heads, tq, head_width, .. } = self.attention;
-        let columns = self.out.product.n.max(heads * head_width);
-        assert!(self.fits() && columns <= WIDEST, "a workgroup makes whole rows of all heads");
-        let groups = batch * tq.div_ceil(8);
+        assert!(self.fits(), "a workgroup makes whole rows of all heads");
+        let (groups, columns) = (batch * tq.div_ceil(8), self.out.product.n.max(heads * head_width));
         whole_rows(Dispatch::groups(shader!("attention_norm"), groups), columns, self.out.product.half_b)
     }
 
@@ -145,6 +144,9 @@ impl AttentionNorm {
             ..product
         });
         add(own(1, 2, 5, 24), 48, |product| Matmul { half_b: true, ..product });
+        // Answers narrower than a row, and wider, where the other has 128 columns.
+        add(own(1, 2, 9, 12), 100, |product| product);
+        add(own(1, 2, 9, 48), 20, |product| product);
         cases
     }
 }

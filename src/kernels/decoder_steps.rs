@@ -331,7 +331,7 @@ impl DecoderSteps {
             odd.case(0.5, true),
             many.case(0.1, true),
             least.case(1.0, false),
-            Sizes { batch: 17, ..odd }.case(0.2, false),
+            Sizes { batch: 17, layers: 2, steps: 7, ..odd }.case(0.2, false),
         ]
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! C[i, j] = R[i mod r, j] + α · f( Σ_k A[i, k] B[k, j] + bias[j] )        i < m, j < n, k < kk
 //! ```
+//! or, where R is a gate ([`Matmul::gated`]), α · f(…) where R > 0 and else 0: a gradient's way through a rectifier.
 //! Any of bias, f and R may be absent; each matrix may be transposed, strided, start at an offset, and step from
 //! one batch entry to the next. A linear layer is B = Wᵀ; its gradients are dX = dY W and dW = dYᵀ X, which are
 //! products again. One Euler step is R = x, α = ±1/N; a positional embedding is R with r rows.
@@ -204,6 +205,7 @@ impl Describe for Matmul {
     }
 
     fn params(&self) -> Vec<u32> {
+        assert!(!self.gated || self.residual_rows.is_some(), "a gate is an R");
         let mut words = vec![word(self.m), word(self.k), word(self.n), word(self.batch)];
         for matrix in [&self.a, &self.b, &self.c] {
             words.extend(matrix.params());
@@ -286,6 +288,16 @@ impl Matmul {
             add("gated", Matmul { gated: true, ..epilogue.clone() }, m * k, k * n, m * n);
             let kernel = Matmul { gated: true, bias: None, b: Matrix::rows(n), ..epilogue };
             add("gradient gated", kernel, m * k, k * n, m * n);
+        }
+        // Gates whose B is dear to pack, is stored as f16, or comes before an activation.
+        for (m, k, n, half_b, activation) in [
+            (5, 363, 367, false, Activation::None),
+            (5, 65, 33, true, Activation::None),
+            (5, 33, 65, false, Activation::Silu),
+        ] {
+            let kernel =
+                Matmul { residual_rows: Some(m), gated: true, half_b, activation, ..Matmul::new(m, k, n) };
+            add("gated", Matmul { alpha: 1.25, ..kernel }, m * k, k * n, m * n);
         }
         let (m, k, n) = (17, 9, 33);
         let batched = Matmul {

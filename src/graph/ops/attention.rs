@@ -61,7 +61,7 @@ impl Graph {
         o
     }
 
-    /// Layer norm of the rows that `out` makes of an attention's answers, which nobody else wants: one launch, or two, where
+    /// Layer norm of the rows that `out` makes of an attention's answers, which nobody else wants: one launch where
     /// the device is better off with it.
     ///
     /// # Panics
@@ -78,7 +78,12 @@ impl Graph {
             let attention = self.attention_kernel(attend);
             // Never launched: it says what shape the answers would have.
             let answers = self.temporary(&[shape.batch * shape.queries, shape.heads * shape.head_width]);
-            let Prepared { kernel, inputs: [_, b, bias, residual], y } = self.prepare(&out(answers));
+            let op = out(answers);
+            assert!(
+                op.inputs.len() == 1 && op.into.is_none(),
+                "an attention's answers are projected as a whole"
+            );
+            let Prepared { kernel, inputs: [_, b, bias, residual], y } = self.prepare(&op);
             let both = AttentionNorm { attention, out: MatmulNorm { product: kernel, eps } };
             if device.merges_attention(&both) {
                 let [gamma, beta] = [gamma, beta].map(|id| Some(self.param(id)));

@@ -58,13 +58,13 @@ impl Graph {
                 None => x,
             };
         };
-        let y = self.drop(x, residual, site);
+        let y = self.drop_out(x, residual, site);
         self.record(DropoutBackward { x, residual, y, site });
         y
     }
 
     /// r + dropout(x) of one place.
-    pub(super) fn drop(&mut self, x: Value, residual: Option<Value>, site: DropoutSite) -> Value {
+    pub(super) fn drop_out(&mut self, x: Value, residual: Option<Value>, site: DropoutSite) -> Value {
         let (y, control) = (self.temporary_like(x), self.control());
         let kernel = Dropout { len: self.len(x), site, residual: residual.is_some() };
         self.launch(kernel, &[Some(x), residual, Some(control)], &[y]);
@@ -165,7 +165,7 @@ impl Backward for DropoutBackward {
         if let Some(residual) = self.residual {
             graph.add_gradient(residual, upstream);
         }
-        let dx = graph.drop(upstream, None, self.site);
+        let dx = graph.drop_out(upstream, None, self.site);
         graph.add_gradient(self.x, dx);
     }
 }

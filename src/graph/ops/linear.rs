@@ -157,8 +157,8 @@ impl Graph {
         }
         let mut y = residual.expect("a linear layer has an input").value;
         let site = if drops { self.dropout_site() } else { None };
-        if op.activation == Activation::Relu {
-            y = site.map_or(y, |site| self.drop(y, None, site));
+        if op.activation == Activation::Relu && self.training.is_some() {
+            y = site.map_or(y, |site| self.drop_out(y, None, site));
             let scale = site.map_or(1.0, |site| site.scale() as f32);
             self.rectified.insert(y, Rectified { scale, passed: false });
         }
@@ -287,7 +287,7 @@ impl Backward for LinearBackward {
             Activation::None => upstream,
             _ if graph.rectified.get(&self.y).is_some_and(|rectified| rectified.passed) => upstream,
             kind => {
-                let upstream = self.site.map_or(upstream, |site| graph.drop(upstream, None, site));
+                let upstream = self.site.map_or(upstream, |site| graph.drop_out(upstream, None, site));
                 graph.activation_gradient(self.y, upstream, kind)
             }
         };
@@ -315,7 +315,9 @@ impl Backward for LinearBackward {
             }
             // What the input's gradient holds already becomes this product's residual; what a rectifier made is its gate.
             let earlier = graph.gradient_so_far(part.x);
-            let gate = if earlier.is_none() { graph.pass_through_rectifier(part.x) } else { None };
+            // (Where weights stay as they are, a product without a gate has panels of them.)
+            let gates = earlier.is_none() && graph.learns();
+            let gate = if gates { graph.pass_through_rectifier(part.x) } else { None };
             let residual = gate.map(|_| part.x).or(earlier);
             let dx = graph.temporary(&[m, width]);
             let weight = graph.param(op.weight);
