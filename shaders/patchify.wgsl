@@ -2,7 +2,12 @@
 // An invocation makes a run of neighbouring pixels, which lie in one word where they are bytes.
 // Twin: src/kernels/patchify.rs.
 override RUN: u32 = 1u; // 1, or 4 where a patch and a picture are whole runs wide
-struct Params { channels: u32, height: u32, width: u32, side: u32, len: u32, bytes: u32, normalize: u32, first: u32 }
+// Known when the pipeline is made, so that what is divided by them is multiplied and shifted.
+override CHANNELS: u32 = 1u;
+override HEIGHT: u32 = 1u;
+override WIDTH: u32 = 1u;
+override SIDE: u32 = 1u;
+struct Params { len: u32, bytes: u32, normalize: u32, first: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> images: array<u32>;      // [batch, channels, height, width]: bytes or f32
 @group(0) @binding(2) var<storage, read> affine: array<f32>;      // [2, channels]: scale, shift
@@ -13,20 +18,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         @builtin(local_invocation_index) local: u32) {
     let i = ((group.y * groups.x + group.x) * 256u + local) * RUN;
     if i >= p.len { return; }
-    let down = p.height / p.side;
-    let across = p.width / p.side;
-    let columns = p.channels * p.side * p.side;
+    let across = WIDTH / SIDE;
+    let patches = HEIGHT / SIDE * across;
+    let columns = CHANNELS * SIDE * SIDE;
     let row = i / columns;
     let column = i % columns;
-    let place = row % (down * across);
-    let entry = row / (down * across);
-    let channel = column / (p.side * p.side);
-    let y = place / across * p.side + column / p.side % p.side;
-    let x = place % across * p.side + column % p.side;
-    let at = ((entry * p.channels + channel) * p.height + y) * p.width + x;
+    let place = row % patches;
+    let entry = row / patches;
+    let channel = column / (SIDE * SIDE);
+    let y = place / across * SIDE + column / SIDE % SIDE;
+    let x = place % across * SIDE + column % SIDE;
+    let at = ((entry * CHANNELS + channel) * HEIGHT + y) * WIDTH + x;
     var scale = 1.0;
     var shift = 0.0;
-    if p.normalize != 0u { scale = affine[channel]; shift = affine[p.channels + channel]; }
+    if p.normalize != 0u { scale = affine[channel]; shift = affine[CHANNELS + channel]; }
     if p.bytes != 0u {
         let word = images[at / 4u] >> (at % 4u * 8u);
         for (var n = 0u; n < RUN; n++) {

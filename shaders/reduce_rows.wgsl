@@ -1,5 +1,5 @@
 // Sums of rows by group: the gradient of what add_rows adds. Twin: src/kernels/add_rows.rs.
-// A workgroup makes 16 neighbouring columns of one group; 16 invocations share the rows of each, then a tree.
+// A workgroup makes 16 neighbouring columns of one group; 16 invocations share the rows of each.
 struct Params {
     rows: u32, columns: u32, div: u32, modulo: u32,
     offset: u32, alpha: f32, beta: f32,
@@ -38,14 +38,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     partial[local] = (s.x + s.y) + (s.z + s.w);
     workgroupBarrier();
-    for (var half = 128u; half >= 16u; half /= 2u) {
-        if local < half { partial[local] += partial[local + half]; }
-        workgroupBarrier();
-    }
-    if local < 16u && column < p.columns {
-        let at = p.offset + member * p.columns + column;
-        var sum = p.alpha * partial[local];
-        if p.beta != 0.0 { sum += p.beta * y[at]; }
-        y[at] = sum;
-    }
+    if local >= 16u || column >= p.columns { return; }
+    var total = 0.0;
+    for (var n = local; n < 256u; n += 16u) { total += partial[n]; }
+    let at = p.offset + member * p.columns + column;
+    var sum = p.alpha * total;
+    if p.beta != 0.0 { sum += p.beta * y[at]; }
+    y[at] = sum;
 }

@@ -14,9 +14,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     partial[local] = sum;
     workgroupBarrier();
-    for (var half = 128u; half > 0u; half /= 2u) {
-        if local < half { partial[local] += partial[local + half]; }
-        workgroupBarrier();
+    // Sixteen of each that lie apart, then these: a tree would meet at eight barriers.
+    if local < 16u {
+        for (var n = local + 16u; n < 256u; n += 16u) { sum += partial[n]; }
+        partial[local] = sum;
     }
-    if local == 0u { partials[group.x] = partial[0]; }
+    workgroupBarrier();
+    if local != 0u { return; }
+    for (var n = 1u; n < 16u; n++) { sum += partial[n]; }
+    partials[group.x] = sum;
 }

@@ -781,6 +781,7 @@ fn the_nets_launch_every_kernel_that_has_to_do_with_gradients() {
         "decoder_steps",
         "matmul_norm",
         "attention_norm",
+        "norm_matmul",
     ];
     let expected: BTreeSet<_> = flowgpu::kernels::all_cases().iter().map(|case| case.kernel.name()).collect();
     let missing: Vec<_> = expected.difference(&launched).filter(|name| !others.contains(name)).collect();

@@ -22,7 +22,7 @@ const DEPTH: usize = 128;
 const SHALLOW: usize = 256;
 
 /// Rows of a tile: sums enough to keep the multipliers busy, and not more than the registers hold.
-fn most_rows<S: Simd>(vectors: usize) -> usize {
+const fn most_rows<S: Simd>(vectors: usize) -> usize {
     if vectors == 1 || (vectors == 2 && S::REGISTER_COUNT >= 32) { 8 } else { 6 }
 }
 
@@ -163,7 +163,32 @@ impl WithSimd for Part<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        tiles(simd, self);
+    }
+}
+
+/// A part's tiles: a call wherever one is wanted, since each of two dozen sizes is written out, which takes the compiler a
+/// minute.
+#[inline(never)]
+fn tiles<S: Simd>(simd: S, part: Part<'_, '_>) {
+    simd.vectorize(Tiles(part));
+}
+
+struct Tiles<'a, 'c>(Part<'a, 'c>);
+
+impl WithSimd for Tiles<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.all_tiles(simd);
+    }
+}
+
+impl Part<'_, '_> {
+    #[inline(always)]
+    fn all_tiles<S: Simd>(mut self, simd: S) {
         let lanes = S::F32_LANES;
         let (k, rows, end) = (self.product.k, self.c.len(), self.start + self.c[0].len());
         let depth = if k <= SHALLOW { k } else { DEPTH };
@@ -188,7 +213,7 @@ impl WithSimd for Part<'_, '_> {
                         left => (rows - row).div_ceil(left),
                     };
                     match vectors {
-                        4 if S::REGISTER_COUNT >= 32 => self.rows::<S, 4>(simd, count, at),
+                        4 if const { S::REGISTER_COUNT >= 32 } => self.rows::<S, 4>(simd, count, at),
                         2 => self.rows::<S, 2>(simd, count, at),
                         _ => self.rows::<S, 1>(simd, count, at),
                     }
@@ -223,8 +248,8 @@ impl Part<'_, '_> {
             3 => self.tile::<S, 3, V>(simd, at),
             4 => self.tile::<S, 4, V>(simd, at),
             5 => self.tile::<S, 5, V>(simd, at),
-            7 if most_rows::<S>(V) == 8 => self.tile::<S, 7, V>(simd, at),
-            8 if most_rows::<S>(V) == 8 => self.tile::<S, 8, V>(simd, at),
+            7 if const { most_rows::<S>(V) == 8 } => self.tile::<S, 7, V>(simd, at),
+            8 if const { most_rows::<S>(V) == 8 } => self.tile::<S, 8, V>(simd, at),
             _ => self.tile::<S, 6, V>(simd, at),
         }
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
-use crate::kernels::attention_norm::AttentionNorm;
-use crate::kernels::matmul_norm::MatmulNorm;
+use crate::kernels::Merged;
 
 /// What runs a program.
 #[derive(Clone)]
@@ -51,18 +50,13 @@ impl Device {
         }
     }
 
-    /// Whether a product and the norm of its rows are better one launch here. The oracle has each by itself.
-    pub fn merges(&self, kernel: &MatmulNorm) -> bool {
+    /// Whether several launches are better this one here. The oracle has each by itself.
+    pub fn merges(&self, kernel: &impl Merged) -> bool {
         match self {
-            Self::Cpu => kernel.is_plain(),
+            Self::Cpu => kernel.suits_cpu(),
             Self::Oracle => false,
             Self::Gpu(gpu) => kernel.suits(gpu.class()),
         }
-    }
-
-    /// Whether an attention, the product behind it and the norm of its rows are better one launch here.
-    pub fn merges_attention(&self, kernel: &AttentionNorm) -> bool {
-        matches!(self, Self::Gpu(gpu) if kernel.suits(gpu.class()))
     }
 }
 

@@ -23,7 +23,7 @@ pub use program::Program;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::kernels::{Dtype, Kernel, Set};
+use crate::kernels::{Dtype, Kernel, Merged, Set};
 use backward::{Backward, Rectified};
 
 /// A value of one graph.
@@ -81,6 +81,8 @@ pub struct Graph {
     launches: Vec<Launch>,
     /// Those before the backward pass.
     forward_launches: usize,
+    /// Those that may be run without the later ones, which join none of them.
+    parted: usize,
     backward: Vec<Box<dyn Backward>>,
     gradients: HashMap<Value, Value>,
     /// Results of rectifiers, see [`Rectified`].
@@ -104,6 +106,7 @@ impl Graph {
             values: Vec::new(),
             launches: Vec::new(),
             forward_launches: 0,
+            parted: 0,
             backward: Vec::new(),
             gradients: HashMap::new(),
             rectified: HashMap::new(),
@@ -265,6 +268,17 @@ impl Graph {
     /// How many launches one run makes.
     pub fn launches(&self) -> usize {
         self.launches.len()
+    }
+
+    /// Ends a part that is run by itself ([`Program::run_part`]) and says where: the launches so far.
+    pub fn end_part(&mut self) -> usize {
+        self.parted = self.launches.len();
+        self.parted
+    }
+
+    /// Whether the device is better off with one launch instead of several. A backward pass needs what is between them.
+    fn merges(&self, kernel: &impl Merged) -> bool {
+        self.training.is_none() && self.device.as_ref().is_some_and(|device| device.merges(kernel))
     }
 
     /// The parameter that a value is, if it is one.

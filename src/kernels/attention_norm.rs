@@ -19,7 +19,7 @@ use super::check::{Case, Data};
 use super::matmul::{Matmul, Matrix};
 use super::matmul_norm::{MatmulNorm, WIDEST, whole_rows};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, Slice, word};
+use super::{AdapterClass, Describe, Dispatch, Float, Io, Merged, Slice, word};
 
 /// Heads that the workgroup has scores for.
 const MOST_HEADS: usize = 32;
@@ -34,12 +34,13 @@ pub struct AttentionNorm {
     pub out: MatmulNorm,
 }
 
-impl AttentionNorm {
-    /// Whether an adapter is better off with this launch than with the attention's and the others'.
-    pub fn suits(&self, class: AdapterClass) -> bool {
+impl Merged for AttentionNorm {
+    fn suits(&self, class: AdapterClass) -> bool {
         class.is_gpu() && self.fits() && self.out.suits(class)
     }
+}
 
+impl AttentionNorm {
     /// Whether a workgroup holds it.
     fn fits(&self) -> bool {
         let Attention { batch, heads, tq, head_width, ref o, ref dropout, .. } = self.attention;
@@ -47,15 +48,6 @@ impl AttentionNorm {
         let answers = [product.m, product.k] == [batch * tq, width] && product.a == Matrix::rows(width);
         let plain = answers && *o == Tokens::packed(width) && dropout.is_none() && self.out.is_plain();
         plain && width.max(product.n) <= WIDEST && heads <= MOST_HEADS && Attention::serves(head_width)
-    }
-
-    fn answers<T: Float>(&self, io: &Io<'_, '_, T>) -> Vec<T> {
-        let Attention { batch, heads, tq, .. } = self.attention;
-        let mut answers = vec![T::ZERO; self.out.product.m * self.out.product.k];
-        let mut lse = vec![T::ZERO; batch * heads * tq];
-        let inputs = [io.inputs[0], io.inputs[6], io.inputs[6], Slice::Nothing];
-        self.attention.twin(&mut Io { inputs: &inputs, outputs: &mut [&mut answers, &mut lse] });
-        answers
     }
 }
 
@@ -79,10 +71,14 @@ impl Describe for AttentionNorm {
     }
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {
-        let answers = self.answers(io);
-        let [_, b, bias, residual, gamma, beta, _] = *io.inputs else {
+        let [q, b, bias, residual, gamma, beta, seen] = *io.inputs else {
             panic!("attention_norm has seven inputs")
         };
+        let Attention { batch, heads, tq, .. } = self.attention;
+        let mut answers = vec![T::ZERO; self.out.product.m * self.out.product.k];
+        let mut lse = vec![T::ZERO; batch * heads * tq];
+        let inputs = [q, seen, seen, Slice::Nothing];
+        self.attention.twin(&mut Io { inputs: &inputs, outputs: &mut [&mut answers, &mut lse] });
         let inputs = [Slice::F(&answers), b, bias, residual, gamma, beta];
         self.out.twin(&mut Io { inputs: &inputs, outputs: &mut [&mut *io.outputs[0]] });
     }

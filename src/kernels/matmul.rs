@@ -27,7 +27,7 @@
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
 use super::shader::shader;
-use super::{Abilities, AdapterClass, Describe, Dispatch, Float, Io, Matrices, UNIFORM_BYTES, word};
+use super::{Abilities, AdapterClass, Describe, Dispatch, Float, Io, Matrices, Shader, UNIFORM_BYTES, word};
 
 /// Where a matrix lies in its binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,21 @@ impl Matmul {
         plain && by_vec4 && whole(&self.a) && whole(&self.b) && reach * 4 <= UNIFORM_BYTES
     }
 
+    /// Tiles of m x n results.
+    fn tiles(&self, m: usize, n: usize) -> usize {
+        self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch
+    }
+
+    /// A shader's square tiles in workgroup memory: of 64x64 results, or of 32x32 where those are few.
+    pub(super) fn by_tiles(&self, shader: Shader) -> Dispatch {
+        let dispatch = if self.tiles(64, 64) >= FEW {
+            Dispatch::groups(shader, self.tiles(64, 64))
+        } else {
+            Dispatch::groups(shader, self.tiles(32, 32)).with("SIDE", 8.0).with("TILE", 32.0)
+        };
+        if self.half_b { dispatch.with("HALF", 1.0) } else { dispatch }
+    }
+
     /// What the epilogue makes of one sum.
     #[inline(always)]
     pub fn finish<T: Float>(&self, sum: T, bias: T, residual: T) -> T {
@@ -162,7 +177,6 @@ impl Describe for Matmul {
     const NAME: &'static str = "matmul";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        let tiles = |m: usize, n: usize| self.m.div_ceil(m) * self.n.div_ceil(n) * self.batch;
         let few_are_uniform = class == AdapterClass::SoftwareSubgroup && self.fits_uniform();
         let dispatch = match class {
             AdapterClass::Gpu(Abilities { subgroup: Some(lanes), matrices: Some(Matrices { side }) })
@@ -173,31 +187,26 @@ impl Describe for Matmul {
                     _ => shader!("matmul_cooperative_16"),
                 };
                 let tile = 4 * side as usize;
-                Dispatch::groups(shader, tiles(tile, tile)).with("LANES", lanes)
+                Dispatch::groups(shader, self.tiles(tile, tile)).with("LANES", lanes)
             }
             _ if self.m <= 4 && self.k >= 32 && !few_are_uniform => {
                 Dispatch::groups(shader!("matmul_rows"), self.m * self.n.div_ceil(16) * self.batch)
             }
-            class if class.is_gpu() && tiles(128, 128) >= FILLED => {
-                Dispatch::groups(shader!("matmul_large"), tiles(128, 128))
+            AdapterClass::Gpu(_) if self.tiles(128, 128) >= FILLED => {
+                Dispatch::groups(shader!("matmul_large"), self.tiles(128, 128))
             }
-            class if class.is_gpu() && tiles(64, 64) >= FEW => {
-                Dispatch::groups(shader!("matmul"), tiles(64, 64))
-            }
-            AdapterClass::Gpu(_) => {
-                Dispatch::groups(shader!("matmul"), tiles(32, 32)).with("SIDE", 8.0).with("TILE", 32.0)
-            }
-            AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), tiles(32, 32)),
+            AdapterClass::Gpu(_) => return self.by_tiles(shader!("matmul")),
+            AdapterClass::Software => Dispatch::groups(shader!("matmul_registers"), self.tiles(32, 32)),
             AdapterClass::SoftwareSubgroup if self.fits_uniform() => {
                 let rows = if self.m > 8 { 16 } else { 8 };
-                Dispatch::groups(shader!("matmul_uniform"), tiles(rows, 32))
+                Dispatch::groups(shader!("matmul_uniform"), self.tiles(rows, 32))
                     .with_uniform_input(1)
                     .with("ROWS", rows as f64)
                     .with("BY_ROWS", if self.b.transposed { 0.0 } else { 1.0 })
             }
             AdapterClass::SoftwareSubgroup => {
                 let plain = self.activation == Activation::None && self.residual_rows.is_none();
-                Dispatch::groups(shader!("matmul_subgroup"), tiles(32, 64))
+                Dispatch::groups(shader!("matmul_subgroup"), self.tiles(32, 64))
                     .with("PLAIN", if plain { 1.0 } else { 0.0 })
             }
         };

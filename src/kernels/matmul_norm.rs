@@ -18,7 +18,7 @@ use super::check::{Case, Data, ODD};
 use super::layer_norm::LayerNorm;
 use super::matmul::{Matmul, Matrix};
 use super::shader::shader;
-use super::{AdapterClass, Describe, Dispatch, Float, Io, Slice};
+use super::{AdapterClass, Describe, Dispatch, Float, Io, Merged, Slice};
 
 /// Columns that a workgroup holds at most.
 pub const WIDEST: usize = 128;
@@ -34,9 +34,8 @@ pub struct MatmulNorm {
     pub eps: f32,
 }
 
-impl MatmulNorm {
-    /// Whether an adapter is better off with this launch than with two.
-    pub fn suits(&self, class: AdapterClass) -> bool {
+impl Merged for MatmulNorm {
+    fn suits(&self, class: AdapterClass) -> bool {
         match class {
             AdapterClass::Gpu(abilities) => {
                 let by_matrices = abilities.matrices.is_some() && self.product.half_a && self.product.half_b;
@@ -47,8 +46,14 @@ impl MatmulNorm {
         }
     }
 
+    fn suits_cpu(&self) -> bool {
+        self.is_plain()
+    }
+}
+
+impl MatmulNorm {
     /// Whether the product is one, and C is nothing but its rows.
-    pub fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.product.batch == 1 && !self.product.gated && self.product.c == Matrix::rows(self.product.n)
     }
 

@@ -22,6 +22,7 @@ pub mod layer_norm_backward;
 pub mod matmul;
 pub mod matmul_norm;
 pub mod mse;
+pub mod norm_matmul;
 pub mod optimizer;
 pub mod patchify;
 pub mod plan;
@@ -139,6 +140,17 @@ pub trait Describe {
     fn flops(&self) -> u64;
 }
 
+/// What a kernel offers that does the work of several launches.
+pub trait Merged: Describe {
+    /// Whether an adapter is better off with this launch than with the several.
+    fn suits(&self, class: AdapterClass) -> bool;
+
+    /// Whether the CPU is.
+    fn suits_cpu(&self) -> bool {
+        false
+    }
+}
+
 macro_rules! kernels {
     ($($module:ident :: $name:ident),* $(,)?) => {
         /// Any kernel.
@@ -183,6 +195,7 @@ macro_rules! kernels {
 kernels! {
     matmul::Matmul,
     matmul_norm::MatmulNorm,
+    norm_matmul::NormMatmul,
     activation::Activate,
     activation::ActivateBackward,
     patchify::Patchify,

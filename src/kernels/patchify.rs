@@ -62,14 +62,19 @@ impl Describe for Patchify {
     fn dispatch(&self, _: AdapterClass) -> Dispatch {
         // Runs begin where a word of bytes does.
         let run = if self.patch.is_multiple_of(4) && self.width.is_multiple_of(4) { 4 } else { 1 };
-        Dispatch::linear(shader!("patchify"), self.len() / run, 256).with("RUN", run as f64)
+        let sizes = [
+            ("CHANNELS", self.channels),
+            ("HEIGHT", self.height),
+            ("WIDTH", self.width),
+            ("SIDE", self.patch),
+        ];
+        let dispatch = Dispatch::linear(shader!("patchify"), self.len() / run, 256).with("RUN", run as f64);
+        sizes.into_iter().fold(dispatch, |dispatch, (knob, size)| dispatch.with(knob, size as f64))
     }
 
     fn params(&self) -> Vec<u32> {
-        let sizes = [self.channels, self.height, self.width, self.patch, self.len()];
-        let mut words: Vec<u32> = sizes.into_iter().map(word).collect();
-        words.extend([u32::from(self.bytes), u32::from(self.normalize), word(self.first * self.columns())]);
-        words
+        let (bytes, normalize) = (u32::from(self.bytes), u32::from(self.normalize));
+        vec![word(self.len()), bytes, normalize, word(self.first * self.columns())]
     }
 
     fn twin<T: Float>(&self, io: &mut Io<'_, '_, T>) {

@@ -33,10 +33,10 @@ impl PullBack {
         let e = graph.input("e", Dtype::F32, &chunks);
         let memory = network.encode(&mut graph, seen);
         memory.keep(&mut graph);
-        let encoding = 0..graph.launches();
+        let encoding = 0..graph.end_part();
         let velocity = network.velocity(&mut graph, &memory, x, Time::Given(t), None);
         graph.output("velocity", velocity);
-        let forward = encoding.end..graph.launches();
+        let forward = encoding.end..graph.end_part();
         graph.differentiate(velocity, e);
         // A network that did not look at x would have no gradient, and its Jacobian would be zeros.
         let pulled = match graph.gradient(x) {

@@ -186,7 +186,7 @@ impl Evaluator {
         {
             memory.keep(&mut graph);
         }
-        let encoding = graph.launches();
+        let encoding = graph.end_part();
         let velocity = network.guided_velocity(&mut graph, &branches, x, Time::Given(t));
         graph.output("velocity", velocity);
         Ok(Self { program: Program::new(&graph, bank)?, shape, t_per_slot, encoding })

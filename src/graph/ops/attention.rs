@@ -74,7 +74,7 @@ impl Graph {
         eps: f32,
     ) -> Value {
         let Attend { q, k, v, shape } = attend;
-        if let Some(device) = self.device.clone().filter(|_| self.training.is_none() && k.value == v.value) {
+        if self.device.is_some() && self.training.is_none() && k.value == v.value {
             let attention = self.attention_kernel(attend);
             // Never launched: it says what shape the answers would have.
             let answers = self.temporary(&[shape.batch * shape.queries, shape.heads * shape.head_width]);
@@ -85,7 +85,7 @@ impl Graph {
             );
             let Prepared { kernel, inputs: [_, b, bias, residual], y } = self.prepare(&op);
             let both = AttentionNorm { attention, out: MatmulNorm { product: kernel, eps } };
-            if device.merges_attention(&both) {
+            if self.merges(&both) {
                 let [gamma, beta] = [gamma, beta].map(|id| Some(self.param(id)));
                 let inputs = [Some(q.value), b, bias, residual, gamma, beta, Some(k.value)];
                 self.launch(both, &inputs, &[y]);

@@ -7,13 +7,14 @@ use std::ops::Range;
 
 use super::Columns;
 use crate::graph::backward::{Backward, Rectified};
-use crate::graph::{Graph, ParamId, Value};
-use crate::kernels::Dtype;
+use crate::graph::{Graph, Launch, ParamId, Value};
 use crate::kernels::activation::Activation;
 use crate::kernels::add_rows::{AddRows, ReduceRows};
 use crate::kernels::dropout::DropoutSite;
 use crate::kernels::matmul::{Matmul, Matrix};
 use crate::kernels::matmul_norm::MatmulNorm;
+use crate::kernels::norm_matmul::NormMatmul;
+use crate::kernels::{Dtype, Kernel};
 
 /// What a product adds at its end: `rows` rows that repeat.
 #[derive(Debug, Clone, Copy)]
@@ -176,13 +177,13 @@ impl Graph {
         if let (None, [_], None) = (self.training, &op.inputs[..], op.into) {
             let Prepared { kernel, inputs, y } = self.prepare(&op);
             let both = MatmulNorm { product: kernel, eps };
-            if self.device.as_ref().is_some_and(|device| device.merges(&both)) {
+            if self.merges(&both) {
                 let [a, b, bias, residual] = inputs;
                 let [gamma, beta] = [gamma, beta].map(|id| Some(self.param(id)));
                 self.launch(both, &[a, b, bias, residual, gamma, beta], &[y]);
                 return y;
             }
-            self.launch(both.product, &inputs, &[y]);
+            self.launch_product(both.product, &inputs, y);
             return self.layer_norm(y, gamma, beta, eps);
         }
         let sum = self.linear(op);
@@ -199,8 +200,27 @@ impl Graph {
         residual: Option<Residual>,
     ) -> Value {
         let Prepared { kernel, inputs, y } = self.prepare_part(op, part, bias, activation, residual);
-        self.launch(kernel, &inputs, &[y]);
+        self.launch_product(kernel, &inputs, y);
         y
+    }
+
+    /// Launches a product. Where its input is what the launch before it has normalised, and the device is better off so, the
+    /// norm becomes a part of it.
+    fn launch_product(&mut self, product: Matmul, inputs: &[Option<Value>; 4], y: Value) {
+        let &[a, b, bias, residual] = inputs;
+        let normed = self.launches[self.parted..].last();
+        if let Some(Launch { kernel: Kernel::LayerNorm(norm), inputs: of_norm, outputs }) = normed
+            && a == Some(outputs[0])
+            && residual != a
+        {
+            let (both, rows) = (NormMatmul { product: product.clone(), eps: norm.eps }, outputs[0]);
+            if *norm == both.norm() && self.merges(&both) {
+                let &[x, gamma, beta] = &of_norm[..] else { unreachable!("a norm has three inputs") };
+                self.launches.pop();
+                return self.launch(both, &[x, b, bias, residual, gamma, beta], &[y, rows]);
+            }
+        }
+        self.launch(product, inputs, &[y]);
     }
 
     /// The product of a linear layer with one input.
