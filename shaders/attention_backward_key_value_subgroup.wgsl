@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention, attention_broadcast
+// uses: philox, dropout, attention, attention_broadcast, fused
 // dK and dV of softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup
 // takes eight keys of one head and the queries eight at a time: an invocation loads a key, a query and a vec4 of channels
 // of its own, and broadcasts bring them to the others. Twin: src/kernels/attention_backward.rs.
@@ -53,15 +53,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var c = 0u; c < p.width; c++) {
             let x = q[q_at + c];
             let y = d_o[do_at + c];
-            delta += dot(o[o_at + c], y);
-            s0 += dot(subgroupBroadcast(x, 0u), key[c]); t0 += dot(subgroupBroadcast(y, 0u), value[c]);
-            s1 += dot(subgroupBroadcast(x, 1u), key[c]); t1 += dot(subgroupBroadcast(y, 1u), value[c]);
-            s2 += dot(subgroupBroadcast(x, 2u), key[c]); t2 += dot(subgroupBroadcast(y, 2u), value[c]);
-            s3 += dot(subgroupBroadcast(x, 3u), key[c]); t3 += dot(subgroupBroadcast(y, 3u), value[c]);
-            s4 += dot(subgroupBroadcast(x, 4u), key[c]); t4 += dot(subgroupBroadcast(y, 4u), value[c]);
-            s5 += dot(subgroupBroadcast(x, 5u), key[c]); t5 += dot(subgroupBroadcast(y, 5u), value[c]);
-            s6 += dot(subgroupBroadcast(x, 6u), key[c]); t6 += dot(subgroupBroadcast(y, 6u), value[c]);
-            s7 += dot(subgroupBroadcast(x, 7u), key[c]); t7 += dot(subgroupBroadcast(y, 7u), value[c]);
+            delta = add_dot(delta, o[o_at + c], y);
+            s0 = add_dot(s0, subgroupBroadcast(x, 0u), key[c]); t0 = add_dot(t0, subgroupBroadcast(y, 0u), value[c]);
+            s1 = add_dot(s1, subgroupBroadcast(x, 1u), key[c]); t1 = add_dot(t1, subgroupBroadcast(y, 1u), value[c]);
+            s2 = add_dot(s2, subgroupBroadcast(x, 2u), key[c]); t2 = add_dot(t2, subgroupBroadcast(y, 2u), value[c]);
+            s3 = add_dot(s3, subgroupBroadcast(x, 3u), key[c]); t3 = add_dot(t3, subgroupBroadcast(y, 3u), value[c]);
+            s4 = add_dot(s4, subgroupBroadcast(x, 4u), key[c]); t4 = add_dot(t4, subgroupBroadcast(y, 4u), value[c]);
+            s5 = add_dot(s5, subgroupBroadcast(x, 5u), key[c]); t5 = add_dot(t5, subgroupBroadcast(y, 5u), value[c]);
+            s6 = add_dot(s6, subgroupBroadcast(x, 6u), key[c]); t6 = add_dot(t6, subgroupBroadcast(y, 6u), value[c]);
+            s7 = add_dot(s7, subgroupBroadcast(x, 7u), key[c]); t7 = add_dot(t7, subgroupBroadcast(y, 7u), value[c]);
         }
         // Queries past the last have no weight.
         let log_total = select(1e30, lse[head * p.tq + i], i0 + lane < p.tq);
@@ -88,14 +88,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                            q[queries + at.z * p.q_stride], q[queries + at.w * p.q_stride]);
             let y = mat4x4(d_o[gradients + at.x * p.do_stride], d_o[gradients + at.y * p.do_stride],
                            d_o[gradients + at.z * p.do_stride], d_o[gradients + at.w * p.do_stride]);
-            k0 += x * subgroupBroadcast(near_ds, 0u); v0 += y * subgroupBroadcast(near_weight, 0u);
-            k1 += x * subgroupBroadcast(near_ds, 1u); v1 += y * subgroupBroadcast(near_weight, 1u);
-            k2 += x * subgroupBroadcast(near_ds, 2u); v2 += y * subgroupBroadcast(near_weight, 2u);
-            k3 += x * subgroupBroadcast(near_ds, 3u); v3 += y * subgroupBroadcast(near_weight, 3u);
-            k4 += x * subgroupBroadcast(near_ds, 4u); v4 += y * subgroupBroadcast(near_weight, 4u);
-            k5 += x * subgroupBroadcast(near_ds, 5u); v5 += y * subgroupBroadcast(near_weight, 5u);
-            k6 += x * subgroupBroadcast(near_ds, 6u); v6 += y * subgroupBroadcast(near_weight, 6u);
-            k7 += x * subgroupBroadcast(near_ds, 7u); v7 += y * subgroupBroadcast(near_weight, 7u);
+            k0 = add_product(k0, x, subgroupBroadcast(near_ds, 0u)); v0 = add_product(v0, y, subgroupBroadcast(near_weight, 0u));
+            k1 = add_product(k1, x, subgroupBroadcast(near_ds, 1u)); v1 = add_product(v1, y, subgroupBroadcast(near_weight, 1u));
+            k2 = add_product(k2, x, subgroupBroadcast(near_ds, 2u)); v2 = add_product(v2, y, subgroupBroadcast(near_weight, 2u));
+            k3 = add_product(k3, x, subgroupBroadcast(near_ds, 3u)); v3 = add_product(v3, y, subgroupBroadcast(near_weight, 3u));
+            k4 = add_product(k4, x, subgroupBroadcast(near_ds, 4u)); v4 = add_product(v4, y, subgroupBroadcast(near_weight, 4u));
+            k5 = add_product(k5, x, subgroupBroadcast(near_ds, 5u)); v5 = add_product(v5, y, subgroupBroadcast(near_weight, 5u));
+            k6 = add_product(k6, x, subgroupBroadcast(near_ds, 6u)); v6 = add_product(v6, y, subgroupBroadcast(near_weight, 6u));
+            k7 = add_product(k7, x, subgroupBroadcast(near_ds, 7u)); v7 = add_product(v7, y, subgroupBroadcast(near_weight, 7u));
         }
         {
             let at = min(i0 + 4u + vec4(0u, 1u, 2u, 3u), vec4(p.tq - 1u));
@@ -103,14 +103,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                            q[queries + at.z * p.q_stride], q[queries + at.w * p.q_stride]);
             let y = mat4x4(d_o[gradients + at.x * p.do_stride], d_o[gradients + at.y * p.do_stride],
                            d_o[gradients + at.z * p.do_stride], d_o[gradients + at.w * p.do_stride]);
-            k0 += x * subgroupBroadcast(far_ds, 0u); v0 += y * subgroupBroadcast(far_weight, 0u);
-            k1 += x * subgroupBroadcast(far_ds, 1u); v1 += y * subgroupBroadcast(far_weight, 1u);
-            k2 += x * subgroupBroadcast(far_ds, 2u); v2 += y * subgroupBroadcast(far_weight, 2u);
-            k3 += x * subgroupBroadcast(far_ds, 3u); v3 += y * subgroupBroadcast(far_weight, 3u);
-            k4 += x * subgroupBroadcast(far_ds, 4u); v4 += y * subgroupBroadcast(far_weight, 4u);
-            k5 += x * subgroupBroadcast(far_ds, 5u); v5 += y * subgroupBroadcast(far_weight, 5u);
-            k6 += x * subgroupBroadcast(far_ds, 6u); v6 += y * subgroupBroadcast(far_weight, 6u);
-            k7 += x * subgroupBroadcast(far_ds, 7u); v7 += y * subgroupBroadcast(far_weight, 7u);
+            k0 = add_product(k0, x, subgroupBroadcast(far_ds, 0u)); v0 = add_product(v0, y, subgroupBroadcast(far_weight, 0u));
+            k1 = add_product(k1, x, subgroupBroadcast(far_ds, 1u)); v1 = add_product(v1, y, subgroupBroadcast(far_weight, 1u));
+            k2 = add_product(k2, x, subgroupBroadcast(far_ds, 2u)); v2 = add_product(v2, y, subgroupBroadcast(far_weight, 2u));
+            k3 = add_product(k3, x, subgroupBroadcast(far_ds, 3u)); v3 = add_product(v3, y, subgroupBroadcast(far_weight, 3u));
+            k4 = add_product(k4, x, subgroupBroadcast(far_ds, 4u)); v4 = add_product(v4, y, subgroupBroadcast(far_weight, 4u));
+            k5 = add_product(k5, x, subgroupBroadcast(far_ds, 5u)); v5 = add_product(v5, y, subgroupBroadcast(far_weight, 5u));
+            k6 = add_product(k6, x, subgroupBroadcast(far_ds, 6u)); v6 = add_product(v6, y, subgroupBroadcast(far_weight, 6u));
+            k7 = add_product(k7, x, subgroupBroadcast(far_ds, 7u)); v7 = add_product(v7, y, subgroupBroadcast(far_weight, 7u));
         }
     }
     if lane >= p.width { return; }

@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention, attention_broadcast
+// uses: philox, dropout, attention, attention_broadcast, fused
 // dQ of softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup takes
 // eight queries of one head and the keys eight at a time: an invocation loads a query, a key and a vec4 of channels of
 // its own, and broadcasts bring them to the others. Twin: src/kernels/attention_backward.rs.
@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var c = 0u; c < p.width; c++) {
         query[c] = q[q_at + c];
         gradient[c] = d_o[do_at + c];
-        delta += dot(o[o_at + c], gradient[c]);
+        delta = add_dot(delta, o[o_at + c], gradient[c]);
     }
     let log_total = lse[head * p.tq + i];
     let totals = first_four(log_total);
@@ -55,14 +55,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let y = gradient[c];
             let u = k[k_at + c];
             let w = v[v_at + c];
-            s0 += dot(subgroupBroadcast(x, 0u), u); t0 += dot(subgroupBroadcast(y, 0u), w);
-            s1 += dot(subgroupBroadcast(x, 1u), u); t1 += dot(subgroupBroadcast(y, 1u), w);
-            s2 += dot(subgroupBroadcast(x, 2u), u); t2 += dot(subgroupBroadcast(y, 2u), w);
-            s3 += dot(subgroupBroadcast(x, 3u), u); t3 += dot(subgroupBroadcast(y, 3u), w);
-            s4 += dot(subgroupBroadcast(x, 4u), u); t4 += dot(subgroupBroadcast(y, 4u), w);
-            s5 += dot(subgroupBroadcast(x, 5u), u); t5 += dot(subgroupBroadcast(y, 5u), w);
-            s6 += dot(subgroupBroadcast(x, 6u), u); t6 += dot(subgroupBroadcast(y, 6u), w);
-            s7 += dot(subgroupBroadcast(x, 7u), u); t7 += dot(subgroupBroadcast(y, 7u), w);
+            s0 = add_dot(s0, subgroupBroadcast(x, 0u), u); t0 = add_dot(t0, subgroupBroadcast(y, 0u), w);
+            s1 = add_dot(s1, subgroupBroadcast(x, 1u), u); t1 = add_dot(t1, subgroupBroadcast(y, 1u), w);
+            s2 = add_dot(s2, subgroupBroadcast(x, 2u), u); t2 = add_dot(t2, subgroupBroadcast(y, 2u), w);
+            s3 = add_dot(s3, subgroupBroadcast(x, 3u), u); t3 = add_dot(t3, subgroupBroadcast(y, 3u), w);
+            s4 = add_dot(s4, subgroupBroadcast(x, 4u), u); t4 = add_dot(t4, subgroupBroadcast(y, 4u), w);
+            s5 = add_dot(s5, subgroupBroadcast(x, 5u), u); t5 = add_dot(t5, subgroupBroadcast(y, 5u), w);
+            s6 = add_dot(s6, subgroupBroadcast(x, 6u), u); t6 = add_dot(t6, subgroupBroadcast(y, 6u), w);
+            s7 = add_dot(s7, subgroupBroadcast(x, 7u), u); t7 = add_dot(t7, subgroupBroadcast(y, 7u), w);
         }
         var near_kept = vec4(1.0);
         var far_kept = vec4(1.0);
@@ -81,57 +81,57 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let x = k[keys + min(j0 + 0u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 0u);
             let b = subgroupBroadcast(far, 0u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 1u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 1u);
             let b = subgroupBroadcast(far, 1u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 2u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 2u);
             let b = subgroupBroadcast(far, 2u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 3u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 3u);
             let b = subgroupBroadcast(far, 3u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 4u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 4u);
             let b = subgroupBroadcast(far, 4u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 5u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 5u);
             let b = subgroupBroadcast(far, 5u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 6u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 6u);
             let b = subgroupBroadcast(far, 6u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
         {
             let x = k[keys + min(j0 + 7u, p.tk - 1u) * p.k_stride];
             let a = subgroupBroadcast(near, 7u);
             let b = subgroupBroadcast(far, 7u);
-            d0 += a.x * x; d1 += a.y * x; d2 += a.z * x; d3 += a.w * x;
-            d4 += b.x * x; d5 += b.y * x; d6 += b.z * x; d7 += b.w * x;
+            d0 = fma(vec4(a.x), x, d0); d1 = fma(vec4(a.y), x, d1); d2 = fma(vec4(a.z), x, d2); d3 = fma(vec4(a.w), x, d3);
+            d4 = fma(vec4(b.x), x, d4); d5 = fma(vec4(b.y), x, d5); d6 = fma(vec4(b.z), x, d6); d7 = fma(vec4(b.w), x, d7);
         }
     }
     if lane >= p.width { return; }

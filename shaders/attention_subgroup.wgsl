@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention, attention_broadcast
+// uses: philox, dropout, attention, attention_broadcast, fused
 // Softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup answers
 // eight queries of one head and takes the keys eight at a time: an invocation loads a query, a key and a vec4 of
 // channels of its own, and broadcasts bring them to the others. Twin: src/kernels/attention.rs.
@@ -34,14 +34,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var c = 0u; c < p.width; c++) {
             let x = query[c];
             let y = k[k_at + c];
-            s0 += dot(subgroupBroadcast(x, 0u), y);
-            s1 += dot(subgroupBroadcast(x, 1u), y);
-            s2 += dot(subgroupBroadcast(x, 2u), y);
-            s3 += dot(subgroupBroadcast(x, 3u), y);
-            s4 += dot(subgroupBroadcast(x, 4u), y);
-            s5 += dot(subgroupBroadcast(x, 5u), y);
-            s6 += dot(subgroupBroadcast(x, 6u), y);
-            s7 += dot(subgroupBroadcast(x, 7u), y);
+            s0 = add_dot(s0, subgroupBroadcast(x, 0u), y);
+            s1 = add_dot(s1, subgroupBroadcast(x, 1u), y);
+            s2 = add_dot(s2, subgroupBroadcast(x, 2u), y);
+            s3 = add_dot(s3, subgroupBroadcast(x, 3u), y);
+            s4 = add_dot(s4, subgroupBroadcast(x, 4u), y);
+            s5 = add_dot(s5, subgroupBroadcast(x, 5u), y);
+            s6 = add_dot(s6, subgroupBroadcast(x, 6u), y);
+            s7 = add_dot(s7, subgroupBroadcast(x, 7u), y);
         }
         let inside = j0 + lane < p.tk;
         var lower = select(vec4(-1e30), vec4(s0, s1, s2, s3) * p.scale, inside);
@@ -68,57 +68,57 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let near = subgroupBroadcast(lower, 0u);
             let far = subgroupBroadcast(upper, 0u);
             let x = v[v_at + min(j0 + 0u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 1u);
             let far = subgroupBroadcast(upper, 1u);
             let x = v[v_at + min(j0 + 1u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 2u);
             let far = subgroupBroadcast(upper, 2u);
             let x = v[v_at + min(j0 + 2u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 3u);
             let far = subgroupBroadcast(upper, 3u);
             let x = v[v_at + min(j0 + 3u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 4u);
             let far = subgroupBroadcast(upper, 4u);
             let x = v[v_at + min(j0 + 4u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 5u);
             let far = subgroupBroadcast(upper, 5u);
             let x = v[v_at + min(j0 + 5u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 6u);
             let far = subgroupBroadcast(upper, 6u);
             let x = v[v_at + min(j0 + 6u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
         {
             let near = subgroupBroadcast(lower, 7u);
             let far = subgroupBroadcast(upper, 7u);
             let x = v[v_at + min(j0 + 7u, p.tk - 1u) * p.v_stride];
-            o0 += near.x * x; o1 += near.y * x; o2 += near.z * x; o3 += near.w * x;
-            o4 += far.x * x; o5 += far.y * x; o6 += far.z * x; o7 += far.w * x;
+            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
+            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
         }
     }
 

@@ -1,4 +1,4 @@
-// uses: activation, product
+// uses: activation, product, fused
 // Matrix product of at most 64 columns and layer norm of its rows, for software adapters with subgroups of eight: a
 // subgroup makes eight rows. b's columns, stored one after the other, are bound as a uniform buffer, as in
 // `matmul_uniform`. Each invocation loads a row of A, which reaches the others by broadcast, and owns eight columns, eight
@@ -27,19 +27,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var t0 = vec4(0.0); var t1 = vec4(0.0); var t2 = vec4(0.0); var t3 = vec4(0.0);
     var t4 = vec4(0.0); var t5 = vec4(0.0); var t6 = vec4(0.0); var t7 = vec4(0.0);
     for (var k = 0u; k < p.k / 4u; k++) {
-        let x = mat4x4(b[x_at.x], b[x_at.y], b[x_at.z], b[x_at.w]); // four terms of a column each
-        let y = mat4x4(b[y_at.x], b[y_at.y], b[y_at.z], b[y_at.w]);
+        // Four columns of a term each, which are stored as four terms of a column.
+        let x = transpose(mat4x4(b[x_at.x], b[x_at.y], b[x_at.z], b[x_at.w]));
+        let y = transpose(mat4x4(b[y_at.x], b[y_at.y], b[y_at.z], b[y_at.w]));
         let w = a[left + k];
         x_at += 1u;
         y_at += 1u;
-        let w0 = subgroupBroadcast(w, 0u); s0 += w0 * x; t0 += w0 * y;
-        let w1 = subgroupBroadcast(w, 1u); s1 += w1 * x; t1 += w1 * y;
-        let w2 = subgroupBroadcast(w, 2u); s2 += w2 * x; t2 += w2 * y;
-        let w3 = subgroupBroadcast(w, 3u); s3 += w3 * x; t3 += w3 * y;
-        let w4 = subgroupBroadcast(w, 4u); s4 += w4 * x; t4 += w4 * y;
-        let w5 = subgroupBroadcast(w, 5u); s5 += w5 * x; t5 += w5 * y;
-        let w6 = subgroupBroadcast(w, 6u); s6 += w6 * x; t6 += w6 * y;
-        let w7 = subgroupBroadcast(w, 7u); s7 += w7 * x; t7 += w7 * y;
+        let w0 = subgroupBroadcast(w, 0u); s0 = add_product(s0, x, w0); t0 = add_product(t0, y, w0);
+        let w1 = subgroupBroadcast(w, 1u); s1 = add_product(s1, x, w1); t1 = add_product(t1, y, w1);
+        let w2 = subgroupBroadcast(w, 2u); s2 = add_product(s2, x, w2); t2 = add_product(t2, y, w2);
+        let w3 = subgroupBroadcast(w, 3u); s3 = add_product(s3, x, w3); t3 = add_product(t3, y, w3);
+        let w4 = subgroupBroadcast(w, 4u); s4 = add_product(s4, x, w4); t4 = add_product(t4, y, w4);
+        let w5 = subgroupBroadcast(w, 5u); s5 = add_product(s5, x, w5); t5 = add_product(t5, y, w5);
+        let w6 = subgroupBroadcast(w, 6u); s6 = add_product(s6, x, w6); t6 = add_product(t6, y, w6);
+        let w7 = subgroupBroadcast(w, 7u); s7 = add_product(s7, x, w7); t7 = add_product(t7, y, w7);
     }
 
     // The rows one after the other, each from the front of the queue, so that the epilogue is compiled once and not

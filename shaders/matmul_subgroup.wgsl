@@ -4,14 +4,40 @@
 // element is loaded by one invocation only, which hands those of A on by broadcast. No workgroup memory.
 override PLAIN: bool = false; // neither activation nor residual: less to compile, less to run
 
-// Four rows of A, held by invocations 0..3 (4..7), times four columns of B: rows of the results.
-fn low(a: f32, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(subgroupBroadcast(a, 0u) * b, subgroupBroadcast(a, 1u) * b,
-                  subgroupBroadcast(a, 2u) * b, subgroupBroadcast(a, 3u) * b);
+// The sums of an invocation's near columns, and of its far ones: four rows each.
+struct Sums {
+    s0: mat4x4<f32>, s1: mat4x4<f32>, s2: mat4x4<f32>, s3: mat4x4<f32>,
+    s4: mat4x4<f32>, s5: mat4x4<f32>, s6: mat4x4<f32>, s7: mat4x4<f32>,
+    t0: mat4x4<f32>, t1: mat4x4<f32>, t2: mat4x4<f32>, t3: mat4x4<f32>,
+    t4: mat4x4<f32>, t5: mat4x4<f32>, t6: mat4x4<f32>, t7: mat4x4<f32>,
 }
-fn high(a: f32, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(subgroupBroadcast(a, 4u) * b, subgroupBroadcast(a, 5u) * b,
-                  subgroupBroadcast(a, 6u) * b, subgroupBroadcast(a, 7u) * b);
+
+// Where an invocation's next elements lie: of four rows of A, and of its columns of B.
+struct Places { row: vec4<u32>, near: vec4<u32>, far: vec4<u32> }
+
+// The sums and four rows of A, held by invocations 0..3 (4..7), times four columns of B. Fused multiply-adds are written
+// as such: lavapipe makes two operations of what is not.
+fn low(sums: mat4x4<f32>, a: f32, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(fma(vec4(subgroupBroadcast(a, 0u)), b, sums[0]), fma(vec4(subgroupBroadcast(a, 1u)), b, sums[1]),
+                  fma(vec4(subgroupBroadcast(a, 2u)), b, sums[2]), fma(vec4(subgroupBroadcast(a, 3u)), b, sums[3]));
+}
+fn high(sums: mat4x4<f32>, a: f32, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(fma(vec4(subgroupBroadcast(a, 4u)), b, sums[0]), fma(vec4(subgroupBroadcast(a, 5u)), b, sums[1]),
+                  fma(vec4(subgroupBroadcast(a, 6u)), b, sums[2]), fma(vec4(subgroupBroadcast(a, 7u)), b, sums[3]));
+}
+
+// Adds one term to each sum.
+fn add_terms(sums: ptr<function, Sums>, places: ptr<function, Places>) {
+    let at = *places;
+    let x = vec4(a[at.row.x], a[at.row.y], a[at.row.z], a[at.row.w]);
+    let y = vec4(b_at(at.near.x), b_at(at.near.y), b_at(at.near.z), b_at(at.near.w));
+    let z = vec4(b_at(at.far.x), b_at(at.far.y), b_at(at.far.z), b_at(at.far.w));
+    let s = *sums;
+    *sums = Sums(low(s.s0, x.x, y), high(s.s1, x.x, y), low(s.s2, x.y, y), high(s.s3, x.y, y),
+                 low(s.s4, x.z, y), high(s.s5, x.z, y), low(s.s6, x.w, y), high(s.s7, x.w, y),
+                 low(s.t0, x.x, z), high(s.t1, x.x, z), low(s.t2, x.y, z), high(s.t3, x.y, z),
+                 low(s.t4, x.z, z), high(s.t5, x.z, z), low(s.t6, x.w, z), high(s.t7, x.w, z));
+    *places = Places(at.row + p.a_column, at.near + p.b_row, at.far + p.b_row);
 }
 
 @compute @workgroup_size(8)
@@ -29,25 +55,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // the last one; `put` drops what they sum up to.
     let last = vec4(p.n - 1u);
     let four = vec4(0u, 1u, 2u, 3u);
-    var row = min(vec4(i + lane) + 8u * four, vec4(p.m - 1u)) * p.a_row + p.a_offset + entry * p.a_batch;
-    var near = min(vec4(j) + four, last) * p.b_column + p.b_offset + entry * p.b_batch;
-    var far = min(vec4(j + 32u) + four, last) * p.b_column + p.b_offset + entry * p.b_batch;
-    var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
-    var s4 = mat4x4<f32>(); var s5 = mat4x4<f32>(); var s6 = mat4x4<f32>(); var s7 = mat4x4<f32>();
-    var t0 = mat4x4<f32>(); var t1 = mat4x4<f32>(); var t2 = mat4x4<f32>(); var t3 = mat4x4<f32>();
-    var t4 = mat4x4<f32>(); var t5 = mat4x4<f32>(); var t6 = mat4x4<f32>(); var t7 = mat4x4<f32>();
-    for (var k = 0u; k < p.k; k++) {
-        let x = vec4(a[row.x], a[row.y], a[row.z], a[row.w]);
-        let y = vec4(b_at(near.x), b_at(near.y), b_at(near.z), b_at(near.w));
-        let z = vec4(b_at(far.x), b_at(far.y), b_at(far.z), b_at(far.w));
-        s0 += low(x.x, y); s1 += high(x.x, y); t0 += low(x.x, z); t1 += high(x.x, z);
-        s2 += low(x.y, y); s3 += high(x.y, y); t2 += low(x.y, z); t3 += high(x.y, z);
-        s4 += low(x.z, y); s5 += high(x.z, y); t4 += low(x.z, z); t5 += high(x.z, z);
-        s6 += low(x.w, y); s7 += high(x.w, y); t6 += low(x.w, z); t7 += high(x.w, z);
-        row += p.a_column;
-        near += p.b_row;
-        far += p.b_row;
+    var places = Places(
+        min(vec4(i + lane) + 8u * four, vec4(p.m - 1u)) * p.a_row + p.a_offset + entry * p.a_batch,
+        min(vec4(j) + four, last) * p.b_column + p.b_offset + entry * p.b_batch,
+        min(vec4(j + 32u) + four, last) * p.b_column + p.b_offset + entry * p.b_batch);
+    var sums = Sums();
+    // Four terms a round: lavapipe copies under a mask what a loop hands from round to round, as dear as a term.
+    var k = 0u;
+    for (; k + 4u <= p.k; k += 4u) {
+        add_terms(&sums, &places);
+        add_terms(&sums, &places);
+        add_terms(&sums, &places);
+        add_terms(&sums, &places);
     }
+    for (; k < p.k; k++) { add_terms(&sums, &places); }
 
     // The rows one after the other, each from the front of the queue, so that the epilogue is compiled once and
     // not 32 times.
@@ -55,13 +76,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let far_bias = biases(j + 32u);
     for (var r = i; r < min(i + 32u, p.m); r += 4u) {
         for (var q = r; q < min(r + 4u, p.m); q++) {
-            put(entry, q, j, s0[0] + near_bias);
-            put(entry, q, j + 32u, t0[0] + far_bias);
-            s0 = mat4x4(s0[1], s0[2], s0[3], s0[3]);
-            t0 = mat4x4(t0[1], t0[2], t0[3], t0[3]);
+            put(entry, q, j, sums.s0[0] + near_bias);
+            put(entry, q, j + 32u, sums.t0[0] + far_bias);
+            sums.s0 = mat4x4(sums.s0[1], sums.s0[2], sums.s0[3], sums.s0[3]);
+            sums.t0 = mat4x4(sums.t0[1], sums.t0[2], sums.t0[3], sums.t0[3]);
         }
-        s0 = s1; s1 = s2; s2 = s3; s3 = s4; s4 = s5; s5 = s6; s6 = s7;
-        t0 = t1; t1 = t2; t2 = t3; t3 = t4; t4 = t5; t5 = t6; t6 = t7;
+        sums = Sums(sums.s1, sums.s2, sums.s3, sums.s4, sums.s5, sums.s6, sums.s7, sums.s7,
+                    sums.t1, sums.t2, sums.t3, sums.t4, sums.t5, sums.t6, sums.t7, sums.t7);
     }
 }
 

@@ -28,6 +28,7 @@ const SHARED: &[(&str, &str)] = &[
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("result", include_str!("../../shaders/shared/result.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
+    ("fused", include_str!("../../shaders/shared/fused.wgsl")),
     ("dropout", include_str!("../../shaders/shared/dropout.wgsl")),
     ("attention", include_str!("../../shaders/shared/attention.wgsl")),
     ("attention_broadcast", include_str!("../../shaders/shared/attention_broadcast.wgsl")),
