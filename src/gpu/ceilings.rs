@@ -12,7 +12,7 @@ const SHADER: Shader =
 /// Invocations: enough to fill any GPU.
 const INVOCATIONS: usize = 1 << 20;
 /// Floating-point operations of an invocation's round, as the shader says.
-const FLOPS: usize = 64;
+const FLOPS: usize = 512;
 /// A submission shorter than this, in seconds, says more of the driver than of the device.
 const LONG: f64 = 0.02;
 /// Rounds at most: a device that is still quicker is not one.
@@ -66,7 +66,7 @@ pub fn multiply_add_rate(gpu: &Arc<Gpu>) -> Result<f64> {
     };
     // The first submission may still compile.
     time(1)?;
-    let mut rounds = 16;
+    let mut rounds = 2;
     while rounds < MOST && time(rounds)? < LONG {
         rounds *= 2;
     }
