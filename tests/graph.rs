@@ -13,7 +13,7 @@ use flowgpu::kernels::activation::{Activate, Activation};
 use flowgpu::kernels::check::Distance;
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Place, Plan, Set};
-use flowgpu::nn::Projection;
+use flowgpu::nn::{Norm, Projection};
 use flowgpu::policy::presets::preset;
 use flowgpu::policy::{
     self, Config, Evaluator, Guidance, Images, Network, Observations, Sampler, SamplerShape, Unconditional,
@@ -619,6 +619,50 @@ fn layers_too_wide_for_a_workgroup_have_their_norms_in_the_products_behind_them(
     let one = SamplerShape { steps, ..SamplerShape::of(&config, 1) };
     assert!(!sampled(&config, &one, &REAL_GPU, &Batch::new(&config, 1))?.0.contains(&"norm_matmul"));
     Ok(())
+}
+
+#[test]
+fn a_norm_joins_the_product_behind_it_only_where_nothing_is_lost_by_it() {
+    let kernels = |build: fn(&mut Graph, Value, [&Projection; 2])| {
+        let mut params = Params::default();
+        let norm = Norm::new(&mut params, "norm", 8, 1e-5);
+        let [wide, narrow] =
+            [12, 4].map(|outputs| Projection::new(&mut params, &format!("to{outputs}"), 8, outputs));
+        let mut graph = Graph::new(Arc::new(params), None).on(&REAL_GPU);
+        let x = graph.input("x", Dtype::F32, &[16, 8]);
+        let normed = norm.apply(&mut graph, x);
+        build(&mut graph, normed, [&wide, &narrow]);
+        let steps = graph.compile_plan().steps;
+        steps.iter().map(|step| step.kernel.name()).collect::<Vec<_>>()
+    };
+    // Others may read the rows as well: they are stored.
+    let read_twice = kernels(|graph, x, [wide, _]| {
+        let y = graph.linear(wide.of(x));
+        graph.output("y", y);
+        graph.output("x again", x);
+    });
+    assert_eq!(read_twice, ["norm_matmul"]);
+    // Tiles of four columns would not store eight.
+    let narrow = kernels(|graph, x, [_, narrow]| {
+        graph.linear(narrow.of(x));
+    });
+    assert_eq!(narrow, ["layer_norm", "matmul"]);
+    // Who runs the first part alone wants its norm.
+    let parted = kernels(|graph, x, [wide, _]| {
+        graph.keep(x);
+        assert_eq!(graph.end_part(), 1);
+        graph.linear(wide.of(x));
+    });
+    assert_eq!(parted, ["layer_norm", "matmul"]);
+    // What is added is read in the launch that would write it.
+    let mut params = Params::default();
+    let (norm, square) =
+        (Norm::new(&mut params, "norm", 8, 1e-5), Projection::new(&mut params, "square", 8, 8));
+    let mut graph = Graph::new(Arc::new(params), None).on(&REAL_GPU);
+    let x = graph.input("x", Dtype::F32, &[16, 8]);
+    let normed = norm.apply(&mut graph, x);
+    graph.linear(square.of(normed).plus(normed, 16));
+    assert_eq!(graph.launches(), 2);
 }
 
 #[test]

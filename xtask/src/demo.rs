@@ -12,7 +12,7 @@ const FOLDER: &str = "outputs/demo";
 
 /// Steps of training: enough for nineteen captures in twenty. A number of steps, and not of minutes, so that a slow machine, or
 /// a busy one, ends with the same policy, later.
-const STEPS: &str = "4500";
+const STEPS: &str = "5000";
 
 /// Records, trains, samples, evaluates.
 fn steps(flowgpu: &Path) -> Result<(), String> {
