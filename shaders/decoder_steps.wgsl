@@ -4,11 +4,6 @@
 // of one. Rows past the last slot repeat it and reach no other. In a product an invocation owns a column, reads its
 // weights from PyTorch's rows, and meets the same cells as its neighbours; of at most 64 columns each has four
 // invocations, a quarter of the sum each. Twin: src/kernels/decoder_steps.rs.
-// Parameters by their number: a layer's six products and three norms, each a weight with its bias behind it; behind
-// the last layer the velocity head, and two more.
-const OF_A_LAYER = 18u; const NORMS = 12u; const ACTION_PROJ = 2u; const ACTION_POS_EMBED = 3u;
-// The products of a layer. Those with odd numbers are added to the tokens and normalised.
-const SELF_IN = 0u; const SELF_OUT = 1u; const CROSS_OUT = 3u; const LINEAR1 = 4u; const LINEAR2 = 5u;
 // Cells: the tokens; what attention mixed, and sums; its weights, (head, key) a column; queries, keys and values, or
 // what is hidden between the last two products, or the point.
 const TOKENS = 0u; const MIXED = 128u; const SCORES = 256u; const WIDE = 512u;

@@ -495,7 +495,7 @@ static REAL_GPU: LazyLock<Device> = LazyLock::new(|| {
     let others = trial::other_classes(&GPU).expect("opens again");
     std::iter::once(GPU.clone())
         .chain(others)
-        .find(Device::favours_few_launches)
+        .find(|device| matches!(device, Device::Gpu(gpu) if gpu.class().is_gpu()))
         .expect("there is a class for it")
 });
 
@@ -507,12 +507,12 @@ fn a_decoder_in_one_launch_samples_as_launch_by_launch() -> Result<()> {
     for (config, len, steps) in [(small(), 3, 7), (backwards, 2, 5), (pursuit(), 1, 20)] {
         let (shape, batch) =
             (SamplerShape { steps, ..SamplerShape::of(&config, len) }, Batch::new(&config, len));
-        for (device, largest, merged) in [
-            (Device::Oracle, 1e-24, Merged::AttentionsAndSteps),
-            (REAL_GPU.clone(), 1e-11, Merged::AttentionsAndSteps),
-            (Device::Cpu, 1e-11, Merged::NormsAndSteps),
+        for (device, made_for, largest, merged) in [
+            (Device::Oracle, &*REAL_GPU, 1e-24, Merged::AttentionsAndSteps),
+            (REAL_GPU.clone(), &*REAL_GPU, 1e-11, Merged::AttentionsAndSteps),
+            (GPU.clone(), &*GPU, 1e-11, Merged::NormsAndSteps),
+            (Device::Cpu, &Device::Cpu, 1e-11, Merged::NormsAndSteps),
         ] {
-            let made_for = if matches!(device, Device::Cpu) { &Device::Cpu } else { &*REAL_GPU };
             let policy = Policy::new(&config, &device)?;
             let sample = |made_for| -> Result<(Vec<f64>, usize)> {
                 let program = Program::new(&graph_of(&config, &shape, made_for), &policy.bank)?;

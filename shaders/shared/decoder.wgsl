@@ -6,6 +6,11 @@ struct Params {
     // First elements of the parameters, and in the lowest two bits which of w0 to w3 holds them.
     places: array<vec4<u32>, 10>,
 }
+// Parameters by their number: a layer's six products and three norms, each a weight with its bias behind it; behind
+// the last layer the velocity head, and two more.
+const OF_A_LAYER = 18u; const NORMS = 12u; const ACTION_PROJ = 2u; const ACTION_POS_EMBED = 3u;
+// The products of a layer. Those with odd numbers are added to the tokens and normalised.
+const SELF_IN = 0u; const SELF_OUT = 1u; const CROSS_OUT = 3u; const LINEAR1 = 4u; const LINEAR2 = 5u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w0: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w1: array<vec4<f32>>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Checks, Choice, Gpu};
-use crate::kernels::Merged;
+use crate::kernels::{AdapterClass, Merged};
 
 /// What runs a program.
 #[derive(Clone)]
@@ -41,12 +41,13 @@ impl Device {
     }
 
     /// Whether all steps of a small decoder are better one launch: on a real GPU, where a launch costs more than the little
-    /// work of a small one, even if it leaves most of the GPU idle; on the CPU, where nothing is looked up between products.
+    /// work of a small one, even if it leaves most of the GPU idle, and on lavapipe; on the CPU, where nothing is looked up
+    /// between products.
     pub fn favours_few_launches(&self) -> bool {
         match self {
             Self::Cpu => true,
             Self::Oracle => false,
-            Self::Gpu(gpu) => gpu.class().is_gpu(),
+            Self::Gpu(gpu) => gpu.class() != AdapterClass::Software,
         }
     }
 

@@ -130,6 +130,11 @@ impl DecoderSteps {
             && feedforward.is_multiple_of(4)
     }
 
+    /// Whether an invocation has room for a row's scores, eight keys of a head in two cells.
+    fn has_room_for_scores(&self) -> bool {
+        self.heads * self.keys.max(self.slots).div_ceil(8) <= 16
+    }
+
     /// The product of a linear layer over all samples' slots.
     fn linear(&self, inputs: usize, outputs: usize) -> Matmul {
         let b = Matrix::transposed(inputs);
@@ -187,8 +192,10 @@ fn product<T: Float>(kernel: &Matmul, x: &[T], [w, b]: [&[T]; 2], residual: Slic
 impl Describe for DecoderSteps {
     const NAME: &'static str = "decoder_steps";
 
-    fn dispatch(&self, _: AdapterClass) -> Dispatch {
-        Dispatch::groups(shader!("decoder_steps"), self.batch)
+    fn dispatch(&self, class: AdapterClass) -> Dispatch {
+        let by_rows = class == AdapterClass::SoftwareSubgroup && self.has_room_for_scores();
+        let shader = if by_rows { shader!("decoder_steps_rows") } else { shader!("decoder_steps") };
+        Dispatch::groups(shader, self.batch)
     }
 
     fn params(&self) -> Vec<u32> {
