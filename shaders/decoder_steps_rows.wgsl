@@ -4,7 +4,7 @@
 // one invocation and reaches the others by broadcast. What is known of the chunk stays in workgroup memory, four columns of
 // a row a cell, and no row reads another's cells: no barriers. Rows past the last slot repeat it and reach no other. Twin:
 // src/kernels/decoder_steps.rs.
-// Columns in fours: the tokens; sums before a norm; attention's weights, eight keys of a head in two; queries, keys and values,
+// Columns in fours: the tokens; sums before a norm; a head's scores and weights, of eight keys in two; queries, keys and values,
 // or what is hidden between the last two products, or the velocity.
 const TOKENS = 0u; const SUMS = 16u; const SCORES = 32u; const WIDE = 64u;
 var<workgroup> cells: array<vec4<f32>, 1024>; // [four columns][row]
@@ -201,15 +201,15 @@ fn attend(looks: bool, layer: u32, entry: u32) {
             let low = select(vec4(-1e30), scores.low * p.scale, 8u * n + eight < vec4(keys));
             let high = select(vec4(-1e30), scores.high * p.scale, 8u * n + 4u + eight < vec4(keys));
             top = max(top, max(low, high));
-            put(h * eights + n, Eight(low, high));
+            put(n, Eight(low, high));
         }
         let highest = max(max(top.x, top.y), max(top.z, top.w));
         var total = vec4(0.0);
         for (var n = 0u; n < eights; n++) {
-            let scores = weights_of(h * eights + n);
+            let scores = weights_of(n);
             let weights = Eight(exp(scores.low - highest), exp(scores.high - highest));
             total += weights.low + weights.high;
-            put(h * eights + n, weights);
+            put(n, weights);
         }
         let share = 1.0 / dot(total, vec4(1.0));
         for (var c = h * of_head; c < end; c++) {
@@ -217,7 +217,7 @@ fn attend(looks: bool, layer: u32, entry: u32) {
             for (var n = 0u; n < eights; n++) {
                 var value = cells[(WIDE + p.width / 2u + c) * 8u + row];
                 if looks { value = memory[first + min(8u * n + row, keys - 1u) * stride + p.width / 4u + c]; }
-                sum = add_weighted(sum, weights_of(h * eights + n), value);
+                sum = add_weighted(sum, weights_of(n), value);
             }
             cells[(WIDE + c) * 8u + row] = sum * share;
         }

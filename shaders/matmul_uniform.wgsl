@@ -29,8 +29,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var t0 = vec4(0.0); var t1 = vec4(0.0); var t2 = vec4(0.0); var t3 = vec4(0.0);
     var t4 = vec4(0.0); var t5 = vec4(0.0); var t6 = vec4(0.0); var t7 = vec4(0.0);
     for (var k = 0u; k < depth; k++) {
-        var w = mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]); // four columns of a term each
-        if !BY_ROWS { w = transpose(w); }
+        var w = mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]);
+        if !BY_ROWS { w = transpose(w); } // four columns of a term each
         at += select(1u, p.b_row, BY_ROWS);
         let x = a[upper + k];
         s0 = add_product(s0, w, subgroupBroadcast(x, 0u)); s1 = add_product(s1, w, subgroupBroadcast(x, 1u));

@@ -113,7 +113,7 @@ pub struct DecoderSteps {
 }
 
 impl DecoderSteps {
-    /// Whether the shader serves these sizes: its workgroup has 16 KiB of memory and 256 invocations, its uniform block
+    /// Whether the shaders serve these sizes: a workgroup has 16 KiB of memory and 256 invocations at most, the uniform block
     /// `PLACES`, and one launch should not hold a GPU for long.
     pub fn fits(&self) -> bool {
         let Self { slots, dims, width, heads, feedforward, keys, steps, .. } = *self;
@@ -128,11 +128,6 @@ impl DecoderSteps {
             && within(steps, 128)
             && width.is_multiple_of(4 * heads)
             && feedforward.is_multiple_of(4)
-    }
-
-    /// Whether an invocation has room for a row's scores, eight keys of a head in two cells.
-    fn has_room_for_scores(&self) -> bool {
-        self.heads * self.keys.max(self.slots).div_ceil(8) <= 16
     }
 
     /// The product of a linear layer over all samples' slots.
@@ -193,8 +188,10 @@ impl Describe for DecoderSteps {
     const NAME: &'static str = "decoder_steps";
 
     fn dispatch(&self, class: AdapterClass) -> Dispatch {
-        let by_rows = class == AdapterClass::SoftwareSubgroup && self.has_room_for_scores();
-        let shader = if by_rows { shader!("decoder_steps_rows") } else { shader!("decoder_steps") };
+        let shader = match class {
+            AdapterClass::SoftwareSubgroup => shader!("decoder_steps_rows"),
+            _ => shader!("decoder_steps"),
+        };
         Dispatch::groups(shader, self.batch)
     }
 

@@ -22,9 +22,10 @@
 //! lavapipe (Mesa 22.3.6) runs a subgroup as one thread of eight-wide vectors, but loads element by element: some
 //! 23 to 50 ns for eight elements, as long as 40 to 100 multiplications of eight. A kernel there is as fast as it has
 //! multiplications to a load, hence the large tile and each element loaded by one invocation only. From a uniform
-//! buffer eight times four elements take 20 to 27 ns: weights of at most 64 KiB are bound as one. What a loop hands from
-//! round to round it copies under the loop's mask, and spills: a round has four terms, or puts four rows away. A product
-//! and a sum are one instruction only where `fma` is written.
+//! buffer eight times four elements take 20 to 27 ns: weights of at most 64 KiB are bound as one.
+//!
+//! In Mesa 26.2.6 loads cost less. What a loop hands from round to round is copied under the loop's mask, and spilled: a round has
+//! four terms, or puts four rows away. A product and a sum are one instruction only where `fma` is written.
 
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};

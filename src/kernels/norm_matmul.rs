@@ -15,7 +15,7 @@
 //! Σ_k N[i, k] B[k, j] = ρ[i] ( Σ_k d[i, k] γ[k] B[k, j] − (μ[i] − s[i]) Σ_k γ[k] B[k, j] ) + Σ_k β[k] B[k, j]
 //! d[i, k] = A[i, k] − s[i],    s[i] the mean of a row's first 16 values, so that nothing large cancels
 //! ```
-//! so that nothing is read twice. μ and ρ are not kept: there is no backward pass.
+//! so that the sums need no second pass: only a row's first values, and what is stored of N, are read again. μ and ρ are not kept: there is no backward pass.
 
 use super::activation::Activation;
 use super::check::{Case, Data, ODD};
