@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention, attention_broadcast, fused
+// uses: philox, dropout, attention, attention_broadcast, fused, eight_rows
 // dK and dV of softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup
 // takes eight keys of one head and the queries eight at a time: an invocation loads a key, a query and a vec4 of channels
 // of its own, and broadcasts bring them to the others. Twin: src/kernels/attention_backward.rs.
@@ -28,40 +28,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let channel = min(lane, p.width - 1u);
     let queries = p.q_offset + entry * p.tq * p.q_stride + h * p.width + channel;
     let gradients = p.do_offset + entry * p.tq * p.do_stride + h * p.width + channel;
-    var k0 = vec4(0.0); var v0 = vec4(0.0);
-    var k1 = vec4(0.0); var v1 = vec4(0.0);
-    var k2 = vec4(0.0); var v2 = vec4(0.0);
-    var k3 = vec4(0.0); var v3 = vec4(0.0);
-    var k4 = vec4(0.0); var v4 = vec4(0.0);
-    var k5 = vec4(0.0); var v5 = vec4(0.0);
-    var k6 = vec4(0.0); var v6 = vec4(0.0);
-    var k7 = vec4(0.0); var v7 = vec4(0.0);
+    var dk = Rows(); // of eight keys
+    var dv = Rows();
     for (var i0 = 0u; i0 < p.tq; i0 += 8u) {
         let i = min(i0 + lane, p.tq - 1u);
         let q_at = p.q_offset + (entry * p.tq + i) * p.q_stride + h * p.width;
         let o_at = p.o_offset + (entry * p.tq + i) * p.o_stride + h * p.width;
         let do_at = p.do_offset + (entry * p.tq + i) * p.do_stride + h * p.width;
         var delta = 0.0;
-        var s0 = 0.0; var t0 = 0.0;
-        var s1 = 0.0; var t1 = 0.0;
-        var s2 = 0.0; var t2 = 0.0;
-        var s3 = 0.0; var t3 = 0.0;
-        var s4 = 0.0; var t4 = 0.0;
-        var s5 = 0.0; var t5 = 0.0;
-        var s6 = 0.0; var t6 = 0.0;
-        var s7 = 0.0; var t7 = 0.0;
+        var scores = Eight(); // of this key, and dO V
+        var products = Eight();
         for (var c = 0u; c < p.width; c++) {
             let x = q[q_at + c];
             let y = d_o[do_at + c];
             delta = add_dot(delta, o[o_at + c], y);
-            s0 = add_dot(s0, subgroupBroadcast(x, 0u), key[c]); t0 = add_dot(t0, subgroupBroadcast(y, 0u), value[c]);
-            s1 = add_dot(s1, subgroupBroadcast(x, 1u), key[c]); t1 = add_dot(t1, subgroupBroadcast(y, 1u), value[c]);
-            s2 = add_dot(s2, subgroupBroadcast(x, 2u), key[c]); t2 = add_dot(t2, subgroupBroadcast(y, 2u), value[c]);
-            s3 = add_dot(s3, subgroupBroadcast(x, 3u), key[c]); t3 = add_dot(t3, subgroupBroadcast(y, 3u), value[c]);
-            s4 = add_dot(s4, subgroupBroadcast(x, 4u), key[c]); t4 = add_dot(t4, subgroupBroadcast(y, 4u), value[c]);
-            s5 = add_dot(s5, subgroupBroadcast(x, 5u), key[c]); t5 = add_dot(t5, subgroupBroadcast(y, 5u), value[c]);
-            s6 = add_dot(s6, subgroupBroadcast(x, 6u), key[c]); t6 = add_dot(t6, subgroupBroadcast(y, 6u), value[c]);
-            s7 = add_dot(s7, subgroupBroadcast(x, 7u), key[c]); t7 = add_dot(t7, subgroupBroadcast(y, 7u), value[c]);
+            scores = add_dots(scores, x, key[c]);
+            products = add_dots(products, y, value[c]);
         }
         // Queries past the last have no weight.
         let log_total = select(1e30, lse[head * p.tq + i], i0 + lane < p.tq);
@@ -72,57 +54,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             near_kept = first_four_kept(bits, lane);
             far_kept = last_four_kept(bits, lane);
         }
-        let near = exp(vec4(s0, s1, s2, s3) * p.scale
-            - first_four(log_total));
-        let far = exp(vec4(s4, s5, s6, s7) * p.scale
-            - last_four(log_total));
-        let near_ds = near * (vec4(t0, t1, t2, t3) * near_kept
-            - first_four(delta));
-        let far_ds = far * (vec4(t4, t5, t6, t7) * far_kept
-            - last_four(delta));
-        let near_weight = near * near_kept;
-        let far_weight = far * far_kept;
-        {
-            let at = min(i0 + 0u + vec4(0u, 1u, 2u, 3u), vec4(p.tq - 1u));
+        let near = exp(scores.near * p.scale - first_four(log_total));
+        let far = exp(scores.far * p.scale - last_four(log_total));
+        let near_ds = near * (products.near * near_kept - first_four(delta));
+        let far_ds = far * (products.far * far_kept - last_four(delta));
+        for (var half = 0u; half < 8u; half += 4u) {
+            let at = min(i0 + half + vec4(0u, 1u, 2u, 3u), vec4(p.tq - 1u));
             let x = mat4x4(q[queries + at.x * p.q_stride], q[queries + at.y * p.q_stride],
                            q[queries + at.z * p.q_stride], q[queries + at.w * p.q_stride]);
             let y = mat4x4(d_o[gradients + at.x * p.do_stride], d_o[gradients + at.y * p.do_stride],
                            d_o[gradients + at.z * p.do_stride], d_o[gradients + at.w * p.do_stride]);
-            k0 = add_product(k0, x, subgroupBroadcast(near_ds, 0u)); v0 = add_product(v0, y, subgroupBroadcast(near_weight, 0u));
-            k1 = add_product(k1, x, subgroupBroadcast(near_ds, 1u)); v1 = add_product(v1, y, subgroupBroadcast(near_weight, 1u));
-            k2 = add_product(k2, x, subgroupBroadcast(near_ds, 2u)); v2 = add_product(v2, y, subgroupBroadcast(near_weight, 2u));
-            k3 = add_product(k3, x, subgroupBroadcast(near_ds, 3u)); v3 = add_product(v3, y, subgroupBroadcast(near_weight, 3u));
-            k4 = add_product(k4, x, subgroupBroadcast(near_ds, 4u)); v4 = add_product(v4, y, subgroupBroadcast(near_weight, 4u));
-            k5 = add_product(k5, x, subgroupBroadcast(near_ds, 5u)); v5 = add_product(v5, y, subgroupBroadcast(near_weight, 5u));
-            k6 = add_product(k6, x, subgroupBroadcast(near_ds, 6u)); v6 = add_product(v6, y, subgroupBroadcast(near_weight, 6u));
-            k7 = add_product(k7, x, subgroupBroadcast(near_ds, 7u)); v7 = add_product(v7, y, subgroupBroadcast(near_weight, 7u));
-        }
-        {
-            let at = min(i0 + 4u + vec4(0u, 1u, 2u, 3u), vec4(p.tq - 1u));
-            let x = mat4x4(q[queries + at.x * p.q_stride], q[queries + at.y * p.q_stride],
-                           q[queries + at.z * p.q_stride], q[queries + at.w * p.q_stride]);
-            let y = mat4x4(d_o[gradients + at.x * p.do_stride], d_o[gradients + at.y * p.do_stride],
-                           d_o[gradients + at.z * p.do_stride], d_o[gradients + at.w * p.do_stride]);
-            k0 = add_product(k0, x, subgroupBroadcast(far_ds, 0u)); v0 = add_product(v0, y, subgroupBroadcast(far_weight, 0u));
-            k1 = add_product(k1, x, subgroupBroadcast(far_ds, 1u)); v1 = add_product(v1, y, subgroupBroadcast(far_weight, 1u));
-            k2 = add_product(k2, x, subgroupBroadcast(far_ds, 2u)); v2 = add_product(v2, y, subgroupBroadcast(far_weight, 2u));
-            k3 = add_product(k3, x, subgroupBroadcast(far_ds, 3u)); v3 = add_product(v3, y, subgroupBroadcast(far_weight, 3u));
-            k4 = add_product(k4, x, subgroupBroadcast(far_ds, 4u)); v4 = add_product(v4, y, subgroupBroadcast(far_weight, 4u));
-            k5 = add_product(k5, x, subgroupBroadcast(far_ds, 5u)); v5 = add_product(v5, y, subgroupBroadcast(far_weight, 5u));
-            k6 = add_product(k6, x, subgroupBroadcast(far_ds, 6u)); v6 = add_product(v6, y, subgroupBroadcast(far_weight, 6u));
-            k7 = add_product(k7, x, subgroupBroadcast(far_ds, 7u)); v7 = add_product(v7, y, subgroupBroadcast(far_weight, 7u));
+            dk = add_products(dk, x, select(far_ds, near_ds, half == 0u));
+            dv = add_products(dv, y, select(far * far_kept, near * near_kept, half == 0u));
         }
     }
     if lane >= p.width { return; }
     let column = h * p.width + lane;
-    put(entry, column, j0 + 0u, k0, v0);
-    put(entry, column, j0 + 1u, k1, v1);
-    put(entry, column, j0 + 2u, k2, v2);
-    put(entry, column, j0 + 3u, k3, v3);
-    put(entry, column, j0 + 4u, k4, v4);
-    put(entry, column, j0 + 5u, k5, v5);
-    put(entry, column, j0 + 6u, k6, v6);
-    put(entry, column, j0 + 7u, k7, v7);
+    put(entry, column, j0 + 0u, dk.r0, dv.r0);
+    put(entry, column, j0 + 1u, dk.r1, dv.r1);
+    put(entry, column, j0 + 2u, dk.r2, dv.r2);
+    put(entry, column, j0 + 3u, dk.r3, dv.r3);
+    put(entry, column, j0 + 4u, dk.r4, dv.r4);
+    put(entry, column, j0 + 5u, dk.r5, dv.r5);
+    put(entry, column, j0 + 6u, dk.r6, dv.r6);
+    put(entry, column, j0 + 7u, dk.r7, dv.r7);
 }
 
 // Stores a key's finished sums, where there is such a key.

@@ -1,4 +1,4 @@
-// uses: philox, dropout, attention, attention_broadcast, fused
+// uses: philox, dropout, attention, attention_broadcast, fused, eight_rows
 // Softmax attention for software adapters with subgroups of eight, heads of at most 32 channels. A subgroup answers
 // eight queries of one head and takes the keys eight at a time: an invocation loads a query, a key and a vec4 of
 // channels of its own, and broadcasts bring them to the others. Twin: src/kernels/attention.rs.
@@ -25,27 +25,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Largest scores of the eight queries so far, sums of each invocation's weights, and sums of its channels.
     var high = vec4(-1e30); var higher = vec4(-1e30);
     var mass = vec4(0.0); var masses = vec4(0.0);
-    var o0 = vec4(0.0); var o1 = vec4(0.0); var o2 = vec4(0.0); var o3 = vec4(0.0);
-    var o4 = vec4(0.0); var o5 = vec4(0.0); var o6 = vec4(0.0); var o7 = vec4(0.0);
+    var answers = Rows();
     for (var j0 = 0u; j0 < p.tk; j0 += 8u) {
         let k_at = p.k_offset + (entry * p.tk + min(j0 + lane, p.tk - 1u)) * p.k_stride + h * p.width;
-        var s0 = 0.0; var s1 = 0.0; var s2 = 0.0; var s3 = 0.0;
-        var s4 = 0.0; var s5 = 0.0; var s6 = 0.0; var s7 = 0.0;
-        for (var c = 0u; c < p.width; c++) {
-            let x = query[c];
-            let y = k[k_at + c];
-            s0 = add_dot(s0, subgroupBroadcast(x, 0u), y);
-            s1 = add_dot(s1, subgroupBroadcast(x, 1u), y);
-            s2 = add_dot(s2, subgroupBroadcast(x, 2u), y);
-            s3 = add_dot(s3, subgroupBroadcast(x, 3u), y);
-            s4 = add_dot(s4, subgroupBroadcast(x, 4u), y);
-            s5 = add_dot(s5, subgroupBroadcast(x, 5u), y);
-            s6 = add_dot(s6, subgroupBroadcast(x, 6u), y);
-            s7 = add_dot(s7, subgroupBroadcast(x, 7u), y);
-        }
+        var scores = Eight();
+        for (var c = 0u; c < p.width; c++) { scores = add_dots(scores, query[c], k[k_at + c]); }
         let inside = j0 + lane < p.tk;
-        var lower = select(vec4(-1e30), vec4(s0, s1, s2, s3) * p.scale, inside);
-        var upper = select(vec4(-1e30), vec4(s4, s5, s6, s7) * p.scale, inside);
+        var lower = select(vec4(-1e30), scores.near * p.scale, inside);
+        var upper = select(vec4(-1e30), scores.far * p.scale, inside);
         let top = max(high, subgroupMax(lower));
         let tops = max(higher, subgroupMax(upper));
         let decay = exp(high - top);
@@ -62,74 +49,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             lower *= first_four_kept(bits, lane);
             upper *= last_four_kept(bits, lane);
         }
-        o0 *= decay.x; o1 *= decay.y; o2 *= decay.z; o3 *= decay.w;
-        o4 *= decays.x; o5 *= decays.y; o6 *= decays.z; o7 *= decays.w;
-        {
-            let near = subgroupBroadcast(lower, 0u);
-            let far = subgroupBroadcast(upper, 0u);
-            let x = v[v_at + min(j0 + 0u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 1u);
-            let far = subgroupBroadcast(upper, 1u);
-            let x = v[v_at + min(j0 + 1u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 2u);
-            let far = subgroupBroadcast(upper, 2u);
-            let x = v[v_at + min(j0 + 2u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 3u);
-            let far = subgroupBroadcast(upper, 3u);
-            let x = v[v_at + min(j0 + 3u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 4u);
-            let far = subgroupBroadcast(upper, 4u);
-            let x = v[v_at + min(j0 + 4u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 5u);
-            let far = subgroupBroadcast(upper, 5u);
-            let x = v[v_at + min(j0 + 5u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 6u);
-            let far = subgroupBroadcast(upper, 6u);
-            let x = v[v_at + min(j0 + 6u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
-        {
-            let near = subgroupBroadcast(lower, 7u);
-            let far = subgroupBroadcast(upper, 7u);
-            let x = v[v_at + min(j0 + 7u, p.tk - 1u) * p.v_stride];
-            o0 = fma(vec4(near.x), x, o0); o1 = fma(vec4(near.y), x, o1); o2 = fma(vec4(near.z), x, o2); o3 = fma(vec4(near.w), x, o3);
-            o4 = fma(vec4(far.x), x, o4); o5 = fma(vec4(far.y), x, o5); o6 = fma(vec4(far.z), x, o6); o7 = fma(vec4(far.w), x, o7);
-        }
+        answers = Rows(answers.r0 * decay.x, answers.r1 * decay.y, answers.r2 * decay.z, answers.r3 * decay.w,
+                       answers.r4 * decays.x, answers.r5 * decays.y, answers.r6 * decays.z, answers.r7 * decays.w);
+        answers = add_outer(answers, subgroupBroadcast(lower, 0u), subgroupBroadcast(upper, 0u), value_at(v_at, j0));
+        answers = add_outer(answers, subgroupBroadcast(lower, 1u), subgroupBroadcast(upper, 1u), value_at(v_at, j0 + 1u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 2u), subgroupBroadcast(upper, 2u), value_at(v_at, j0 + 2u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 3u), subgroupBroadcast(upper, 3u), value_at(v_at, j0 + 3u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 4u), subgroupBroadcast(upper, 4u), value_at(v_at, j0 + 4u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 5u), subgroupBroadcast(upper, 5u), value_at(v_at, j0 + 5u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 6u), subgroupBroadcast(upper, 6u), value_at(v_at, j0 + 6u));
+        answers = add_outer(answers, subgroupBroadcast(lower, 7u), subgroupBroadcast(upper, 7u), value_at(v_at, j0 + 7u));
     }
 
     let total = subgroupAdd(mass);
     let totals = subgroupAdd(masses);
     let o_at = p.o_offset + entry * p.tq * p.o_stride + h * p.width + lane;
     if lane < p.width {
-        put(o_at, i0, o0 / total.x); put(o_at, i0 + 1u, o1 / total.y);
-        put(o_at, i0 + 2u, o2 / total.z); put(o_at, i0 + 3u, o3 / total.w);
-        put(o_at, i0 + 4u, o4 / totals.x); put(o_at, i0 + 5u, o5 / totals.y);
-        put(o_at, i0 + 6u, o6 / totals.z); put(o_at, i0 + 7u, o7 / totals.w);
+        put(o_at, i0, answers.r0 / total.x); put(o_at, i0 + 1u, answers.r1 / total.y);
+        put(o_at, i0 + 2u, answers.r2 / total.z); put(o_at, i0 + 3u, answers.r3 / total.w);
+        put(o_at, i0 + 4u, answers.r4 / totals.x); put(o_at, i0 + 5u, answers.r5 / totals.y);
+        put(o_at, i0 + 6u, answers.r6 / totals.z); put(o_at, i0 + 7u, answers.r7 / totals.w);
     }
     if i0 + lane < p.tq {
         let near = high + log(total);
@@ -137,6 +76,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         lse[head * p.tq + i] = select(far[lane % 4u], near[lane % 4u], lane < 4u);
     }
 }
+
+// Four channels of a key's value, or of the last one's.
+fn value_at(first: u32, j: u32) -> vec4<f32> { return v[first + min(j, p.tk - 1u) * p.v_stride]; }
 
 // Stores a query's answer, where there is such a query.
 fn put(at: u32, i: u32, sum: vec4<f32>) {

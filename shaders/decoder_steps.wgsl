@@ -28,33 +28,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         workgroupBarrier();
         if local < 2u * p.width { cells[TOKENS + local] = embed(step, local / 2u, local % 2u); }
         workgroupBarrier();
-        // The velocity head is the first product of a layer too many.
-        for (var stage = 0u; stage <= 6u * p.layers; stage++) {
-            let layer = stage / 6u;
-            let part = stage % 6u;
-            let attended = part == SELF_OUT || part == CROSS_OUT;
-            if attended { attend(part == CROSS_OUT, layer, entry, local); }
-            var columns = p.width;
-            var inputs = p.width;
+        for (var n = 0u; n <= 6u * p.layers; n++) {
+            let stage = stage_of(n);
+            if stage.attended { attend(stage.part == CROSS_OUT, stage.layer, entry, local); }
             var source = TOKENS;
-            if layer == p.layers { columns = p.dims; }
-            else if part == SELF_IN { columns = 3u * p.width; }
-            else if attended { source = MIXED; }
-            else if part == LINEAR1 { columns = p.feedforward; }
-            else if part == LINEAR2 { inputs = p.feedforward; source = WIDE; }
-            let spare = select(MIXED, WIDE, attended);
-            var y = linear(layer * OF_A_LAYER + 2u * part, columns, inputs, source, spare, local);
-            let added = part % 2u == 1u;
-            if local < columns {
+            if stage.attended { source = MIXED; } else if stage.part == LINEAR2 { source = WIDE; }
+            let spare = select(MIXED, WIDE, stage.attended);
+            let which = stage.layer * OF_A_LAYER + 2u * stage.part;
+            var y = linear(which, stage.columns, stage.inputs, source, spare, local);
+            let added = stage.part % 2u == 1u;
+            if local < stage.columns {
                 if added {
                     y = Rows(y.low + cells[TOKENS + 2u * local], y.high + cells[TOKENS + 2u * local + 1u]);
-                } else if part == LINEAR1 {
+                } else if stage.part == LINEAR1 {
                     y = Rows(max(y.low, vec4(0.0)), max(y.high, vec4(0.0)));
                 }
                 put(select(WIDE, MIXED, added), local, y);
             }
             workgroupBarrier();
-            if added { norm(layer * OF_A_LAYER + NORMS + part - 1u, local); }
+            if added { norm(stage.layer * OF_A_LAYER + NORMS + stage.part - 1u, local); }
         }
         if owns { x += p.size * cells[WIDE + local]; }
     }

@@ -1,17 +1,16 @@
-// uses: decoder, fused
+// uses: decoder, fused, eight_rows
 // All Euler steps of a transformer decoder over a chunk of at most eight actions, for software adapters with subgroups of
-// eight: a workgroup is one subgroup and takes one sample, an invocation has a row. Each of eight weights, or keys, is loaded by
-// one invocation and reaches the others by broadcast. What is known of the chunk stays in workgroup memory, four columns of
-// a row a cell, and no row reads another's cells: no barriers. Rows past the last slot repeat it and reach no other. Twin:
+// eight: a workgroup is one subgroup and takes one sample. Each invocation holds a row. In a product it owns four columns of
+// all rows, or four keys: it loads their weights, and the rows reach it by broadcast. What is known of the chunk stays in
+// workgroup memory, four columns of a row a cell; rows past the last slot repeat it and reach no other. lavapipe runs a subgroup as
+// one vector, so that all see what one wrote; a subgroupBarrier, which costs nothing there, says where they must. Twin:
 // src/kernels/decoder_steps.rs.
-// Columns in fours: the tokens; sums before a norm; a head's scores and weights, of eight keys in two; queries, keys and values,
-// or what is hidden between the last two products, or the velocity.
+// Columns in fours: the tokens; sums before a norm; a head's scores, then weights; queries, keys and values, or what is hidden
+// between the last two products, or the velocity.
 const TOKENS = 0u; const SUMS = 16u; const SCORES = 32u; const WIDE = 64u;
+const FOUR = vec4(0u, 1u, 2u, 3u);
 var<workgroup> cells: array<vec4<f32>, 1024>; // [four columns][row]
 var<private> row: u32;
-
-// Eight columns, or keys, of a row.
-struct Eight { low: vec4<f32>, high: vec4<f32> }
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -28,22 +27,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     for (var step = 0u; step < p.steps; step++) {
         embed(step, slot, near, far);
-        // The velocity head is the first product of a layer too many.
-        for (var stage = 0u; stage <= 6u * p.layers; stage++) {
-            let layer = stage / 6u;
-            let part = stage % 6u;
-            let attended = part == SELF_OUT || part == CROSS_OUT;
-            if attended { attend(part == CROSS_OUT, layer, entry); }
-            var columns = p.width;
-            var inputs = p.width;
-            var source = TOKENS;
-            if layer == p.layers { columns = p.dims; }
-            else if part == SELF_IN { columns = 3u * p.width; }
-            else if attended { source = WIDE; }
-            else if part == LINEAR1 { columns = p.feedforward; }
-            else if part == LINEAR2 { inputs = p.feedforward; source = WIDE; }
-            linear(layer * OF_A_LAYER + 2u * part, columns, inputs / 4u, source, part);
-            if part % 2u == 1u { norm(layer * OF_A_LAYER + NORMS + part - 1u); }
+        for (var n = 0u; n <= 6u * p.layers; n++) {
+            let stage = stage_of(n);
+            if stage.part == SELF_OUT { attend_to_rows(); }
+            if stage.part == CROSS_OUT { attend_to_memory(stage.layer, entry); }
+            linear(stage);
+            if stage.part % 2u == 1u { norm(stage.layer * OF_A_LAYER + NORMS + stage.part - 1u); }
         }
         near += p.size * cells[WIDE * 8u + row];
         far += p.size * cells[WIDE * 8u + 8u + row];
@@ -71,92 +60,70 @@ fn embed(step: u32, slot: u32, near: vec4<f32>, far: vec4<f32>) {
     }
 }
 
-// A linear layer of `whole` vec4s of inputs: what is added to the tokens goes to SUMS, everything else to WIDE.
-fn linear(which: u32, columns: u32, whole: u32, source: u32, part: u32) {
+// A linear layer: what is added to the tokens goes to SUMS, everything else to WIDE. 32 columns a round.
+fn linear(stage: Stage) {
+    let which = stage.layer * OF_A_LAYER + 2u * stage.part;
     let weight = place(which);
     let bias = place(which + 1u);
-    for (var j = 0u; j < columns; j += 16u) {
-        // Of each weight's row; columns past the last read it.
-        let at = weight / 4u + min(j + row, columns - 1u) * whole;
-        let further = weight / 4u + min(j + 8u + row, columns - 1u) * whole;
-        var near = Eight();
-        var far = Eight();
-        // lavapipe copies under a mask what a loop hands from round to round, and what is chosen inside of one: a round has two
-        // vec4s of a row, and the choice of a buffer is outside.
+    let whole = stage.inputs / 4u; // vec4s of a weight's row
+    let source = select(TOKENS, WIDE, stage.attended || stage.part == LINEAR2);
+    for (var i = 0u; i < stage.columns; i += 32u) {
+        let j = i + 4u * row;
+        let at = weight / 4u + min(j + FOUR, vec4(stage.columns - 1u)) * whole; // columns past the last read it
+        var sums = Rows();
+        // lavapipe copies under a mask what is chosen inside of a loop: the choice of a buffer is outside.
         switch weight % 4u {
             case 0u: {
-                for (var k = 0u; k < whole; k += 2u) {
-                    let next = min(k + 1u, whole - 1u);
-                    let x = cells[(source + k) * 8u + row];
-                    let y = select(vec4(0.0), cells[(source + next) * 8u + row], next > k);
-                    near = add_dots(add_dots(near, x, w0[at + k]), y, w0[at + next]);
-                    far = add_dots(add_dots(far, x, w0[further + k]), y, w0[further + next]);
+                for (var k = 0u; k < whole; k++) {
+                    let w = mat4x4(w0[at.x + k], w0[at.y + k], w0[at.z + k], w0[at.w + k]);
+                    sums = add_products(sums, transpose(w), cells[(source + k) * 8u + row]);
                 }
             }
             case 1u: {
-                for (var k = 0u; k < whole; k += 2u) {
-                    let next = min(k + 1u, whole - 1u);
-                    let x = cells[(source + k) * 8u + row];
-                    let y = select(vec4(0.0), cells[(source + next) * 8u + row], next > k);
-                    near = add_dots(add_dots(near, x, w1[at + k]), y, w1[at + next]);
-                    far = add_dots(add_dots(far, x, w1[further + k]), y, w1[further + next]);
+                for (var k = 0u; k < whole; k++) {
+                    let w = mat4x4(w1[at.x + k], w1[at.y + k], w1[at.z + k], w1[at.w + k]);
+                    sums = add_products(sums, transpose(w), cells[(source + k) * 8u + row]);
                 }
             }
             case 2u: {
-                for (var k = 0u; k < whole; k += 2u) {
-                    let next = min(k + 1u, whole - 1u);
-                    let x = cells[(source + k) * 8u + row];
-                    let y = select(vec4(0.0), cells[(source + next) * 8u + row], next > k);
-                    near = add_dots(add_dots(near, x, w2[at + k]), y, w2[at + next]);
-                    far = add_dots(add_dots(far, x, w2[further + k]), y, w2[further + next]);
+                for (var k = 0u; k < whole; k++) {
+                    let w = mat4x4(w2[at.x + k], w2[at.y + k], w2[at.z + k], w2[at.w + k]);
+                    sums = add_products(sums, transpose(w), cells[(source + k) * 8u + row]);
                 }
             }
             default: {
-                for (var k = 0u; k < whole; k += 2u) {
-                    let next = min(k + 1u, whole - 1u);
-                    let x = cells[(source + k) * 8u + row];
-                    let y = select(vec4(0.0), cells[(source + next) * 8u + row], next > k);
-                    near = add_dots(add_dots(near, x, w3[at + k]), y, w3[at + next]);
-                    far = add_dots(add_dots(far, x, w3[further + k]), y, w3[further + next]);
+                for (var k = 0u; k < whole; k++) {
+                    let w = mat4x4(w3[at.x + k], w3[at.y + k], w3[at.z + k], w3[at.w + k]);
+                    sums = add_products(sums, transpose(w), cells[(source + k) * 8u + row]);
                 }
             }
         }
-        finish(bias, part, columns, j, near.low);
-        finish(bias, part, columns, j + 4u, near.high);
-        finish(bias, part, columns, j + 8u, far.low);
-        finish(bias, part, columns, j + 12u, far.high);
+        if j < stage.columns {
+            let added = one(bias % 4u, (bias + j) / 4u);
+            finish(stage.part, j, 0u, sums.r0 + added); finish(stage.part, j, 1u, sums.r1 + added);
+            finish(stage.part, j, 2u, sums.r2 + added); finish(stage.part, j, 3u, sums.r3 + added);
+            finish(stage.part, j, 4u, sums.r4 + added); finish(stage.part, j, 5u, sums.r5 + added);
+            finish(stage.part, j, 6u, sums.r6 + added); finish(stage.part, j, 7u, sums.r7 + added);
+        }
     }
+    subgroupBarrier();
 }
 
-// Stores what becomes of the sums of columns j to j + 3.
-fn finish(bias: u32, part: u32, columns: u32, j: u32, sums: vec4<f32>) {
-    if j >= columns { return; }
-    var y = sums + one(bias % 4u, (bias + j) / 4u);
+// Stores what becomes of a row's sums of columns j to j + 3.
+fn finish(part: u32, j: u32, r: u32, sums: vec4<f32>) {
+    var y = sums;
     if part == LINEAR1 { y = max(y, vec4(0.0)); }
     var to = WIDE;
     if part % 2u == 1u {
-        y += cells[(TOKENS + j / 4u) * 8u + row];
+        y += cells[(TOKENS + j / 4u) * 8u + r];
         to = SUMS;
     }
-    cells[(to + j / 4u) * 8u + row] = y;
+    cells[(to + j / 4u) * 8u + r] = y;
 }
 
-// Eight sums, each with four terms more: this row's x, and what each invocation holds.
-fn add_dots(sums: Eight, x: vec4<f32>, held: vec4<f32>) -> Eight {
-    return Eight(
-        vec4(add_dot(sums.low.x, x, subgroupBroadcast(held, 0u)), add_dot(sums.low.y, x, subgroupBroadcast(held, 1u)),
-             add_dot(sums.low.z, x, subgroupBroadcast(held, 2u)), add_dot(sums.low.w, x, subgroupBroadcast(held, 3u))),
-        vec4(add_dot(sums.high.x, x, subgroupBroadcast(held, 4u)), add_dot(sums.high.y, x, subgroupBroadcast(held, 5u)),
-             add_dot(sums.high.z, x, subgroupBroadcast(held, 6u)), add_dot(sums.high.w, x, subgroupBroadcast(held, 7u))));
-}
-
-// Four channels' sums, with what each invocation holds of them times this row's weights.
-fn add_weighted(sum: vec4<f32>, weights: Eight, held: vec4<f32>) -> vec4<f32> {
-    let low = mat4x4(subgroupBroadcast(held, 0u), subgroupBroadcast(held, 1u),
-                     subgroupBroadcast(held, 2u), subgroupBroadcast(held, 3u));
-    let high = mat4x4(subgroupBroadcast(held, 4u), subgroupBroadcast(held, 5u),
-                      subgroupBroadcast(held, 6u), subgroupBroadcast(held, 7u));
-    return add_product(add_product(sum, low, weights.low), high, weights.high);
+fn put(at: u32, rows: Rows) {
+    cells[at] = rows.r0; cells[at + 1u] = rows.r1; cells[at + 2u] = rows.r2; cells[at + 3u] = rows.r3;
+    cells[at + 4u] = rows.r4; cells[at + 5u] = rows.r5; cells[at + 6u] = rows.r6; cells[at + 7u] = rows.r7;
 }
 
 // Layer norm from SUMS to the tokens.
@@ -178,58 +145,81 @@ fn norm(which: u32) {
     }
 }
 
-// Softmax attention of the queries in WIDE, whose place the answers take: to the rows' keys and values behind them, or, where it
-// `looks`, to the memory's. Keys come eight at a time, one from each invocation.
-fn attend(looks: bool, layer: u32, entry: u32) {
-    let keys = select(p.slots, p.keys, looks);
-    let eights = (keys + 7u) / 8u;
+// Softmax attention of the queries in WIDE, whose place the answers take, to the rows' keys and values behind them.
+fn attend_to_rows() {
     let of_head = p.width / p.heads / 4u;
-    let stride = p.layers * (p.width / 2u); // vec4s of the memory's row
-    let first = entry * p.keys * stride + layer * (p.width / 2u);
-    let eight = vec4(0u, 1u, 2u, 3u);
     for (var h = 0u; h < p.heads; h++) {
         let end = (h + 1u) * of_head;
-        var top = vec4(-1e30);
-        for (var n = 0u; n < eights; n++) {
-            let at = first + min(8u * n + row, keys - 1u) * stride;
-            var scores = Eight();
-            for (var c = h * of_head; c < end; c++) {
-                var key = cells[(WIDE + p.width / 4u + c) * 8u + row];
-                if looks { key = memory[at + c]; }
-                scores = add_dots(scores, cells[(WIDE + c) * 8u + row], key);
-            }
-            let low = select(vec4(-1e30), scores.low * p.scale, 8u * n + eight < vec4(keys));
-            let high = select(vec4(-1e30), scores.high * p.scale, 8u * n + 4u + eight < vec4(keys));
-            top = max(top, max(low, high));
-            put(n, Eight(low, high));
-        }
-        let highest = max(max(top.x, top.y), max(top.z, top.w));
-        var total = vec4(0.0);
-        for (var n = 0u; n < eights; n++) {
-            let scores = weights_of(n);
-            let weights = Eight(exp(scores.low - highest), exp(scores.high - highest));
-            total += weights.low + weights.high;
-            put(n, weights);
-        }
-        let share = 1.0 / dot(total, vec4(1.0));
+        var low = vec4(0.0); // of keys 0 to 3, and 4 to 7
+        var high = vec4(0.0);
         for (var c = h * of_head; c < end; c++) {
-            var sum = vec4(0.0);
-            for (var n = 0u; n < eights; n++) {
-                var value = cells[(WIDE + p.width / 2u + c) * 8u + row];
-                if looks { value = memory[first + min(8u * n + row, keys - 1u) * stride + p.width / 4u + c]; }
-                sum = add_weighted(sum, weights_of(n), value);
-            }
-            cells[(WIDE + c) * 8u + row] = sum * share;
+            let q = cells[(WIDE + c) * 8u + row];
+            let k = cells[(WIDE + p.width / 4u + c) * 8u + row];
+            low = vec4(add_dot(low.x, q, subgroupBroadcast(k, 0u)), add_dot(low.y, q, subgroupBroadcast(k, 1u)),
+                       add_dot(low.z, q, subgroupBroadcast(k, 2u)), add_dot(low.w, q, subgroupBroadcast(k, 3u)));
+            high = vec4(add_dot(high.x, q, subgroupBroadcast(k, 4u)), add_dot(high.y, q, subgroupBroadcast(k, 5u)),
+                        add_dot(high.z, q, subgroupBroadcast(k, 6u)), add_dot(high.w, q, subgroupBroadcast(k, 7u)));
+        }
+        low = select(vec4(-1e30), low * p.scale, FOUR < vec4(p.slots));
+        high = select(vec4(-1e30), high * p.scale, 4u + FOUR < vec4(p.slots));
+        let four = max(low, high);
+        let highest = max(max(four.x, four.y), max(four.z, four.w));
+        low = exp(low - highest);
+        high = exp(high - highest);
+        let share = 1.0 / dot(low + high, vec4(1.0));
+        low *= share;
+        high *= share;
+        for (var c = h * of_head; c < end; c++) {
+            let v = cells[(WIDE + p.width / 2u + c) * 8u + row];
+            let near = mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+            let far = mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+            cells[(WIDE + c) * 8u + row] = add_product(add_product(vec4(0.0), near, low), far, high);
         }
     }
 }
 
-// Scores of eight keys, or their weights.
-fn weights_of(n: u32) -> Eight {
-    return Eight(cells[(SCORES + 2u * n) * 8u + row], cells[(SCORES + 2u * n + 1u) * 8u + row]);
-}
-
-fn put(n: u32, weights: Eight) {
-    cells[(SCORES + 2u * n) * 8u + row] = weights.low;
-    cells[(SCORES + 2u * n + 1u) * 8u + row] = weights.high;
+// The same to the memory's keys and values: an invocation owns four keys of 32, then four channels of 32.
+fn attend_to_memory(layer: u32, entry: u32) {
+    let of_head = p.width / p.heads / 4u;
+    let stride = p.layers * (p.width / 2u); // vec4s of the memory's row
+    let first = entry * p.keys * stride + layer * (p.width / 2u);
+    let fours = (p.keys + 3u) / 4u;
+    for (var h = 0u; h < p.heads; h++) {
+        for (var n = row; n < fours + row; n += 8u) {
+            let at = first + h * of_head + min(4u * n + FOUR, vec4(p.keys - 1u)) * stride;
+            var scores = Rows();
+            for (var c = 0u; c < of_head; c++) {
+                let k = transpose(mat4x4(memory[at.x + c], memory[at.y + c], memory[at.z + c], memory[at.w + c]));
+                scores = add_products(scores, k, cells[(WIDE + h * of_head + c) * 8u + row]);
+            }
+            if n < fours { put((SCORES + n) * 8u, scores); }
+        }
+        subgroupBarrier();
+        var top = vec4(-1e30);
+        for (var n = 0u; n < fours; n++) {
+            let scores = cells[(SCORES + n) * 8u + row] * p.scale;
+            let known = select(vec4(-1e30), scores, 4u * n + FOUR < vec4(p.keys));
+            cells[(SCORES + n) * 8u + row] = known;
+            top = max(top, known);
+        }
+        let highest = max(max(top.x, top.y), max(top.z, top.w));
+        var total = vec4(0.0);
+        for (var n = 0u; n < fours; n++) {
+            let weights = exp(cells[(SCORES + n) * 8u + row] - highest);
+            cells[(SCORES + n) * 8u + row] = weights;
+            total += weights;
+        }
+        let share = 1.0 / dot(total, vec4(1.0));
+        for (var c = row; c < of_head + row; c += 8u) {
+            let at = first + p.width / 4u + h * of_head + min(c, of_head - 1u);
+            var sums = Rows();
+            for (var n = 0u; n < fours; n++) {
+                let which = at + min(4u * n + FOUR, vec4(p.keys - 1u)) * stride;
+                let v = mat4x4(memory[which.x], memory[which.y], memory[which.z], memory[which.w]);
+                sums = add_products(sums, v, cells[(SCORES + n) * 8u + row] * share);
+            }
+            if c < of_head { put((WIDE + h * of_head + c) * 8u, sums); }
+        }
+        subgroupBarrier();
+    }
 }

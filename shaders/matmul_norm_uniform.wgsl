@@ -1,4 +1,4 @@
-// uses: activation, product, fused
+// uses: activation, product, fused, eight_rows
 // Matrix product of at most 64 columns and layer norm of its rows, for software adapters with subgroups of eight: a
 // subgroup makes eight rows. b's columns, stored one after the other, are bound as a uniform buffer, as in
 // `matmul_uniform`. Each invocation loads a row of A, which reaches the others by broadcast, and owns eight columns, eight
@@ -22,10 +22,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var left = (min(i + lane, p.m - 1u) * p.a_row + p.a_offset) / 4u;
     var x_at = (near.at * p.b_column + p.b_offset) / 4u;
     var y_at = (far.at * p.b_column + p.b_offset) / 4u;
-    var s0 = vec4(0.0); var s1 = vec4(0.0); var s2 = vec4(0.0); var s3 = vec4(0.0);
-    var s4 = vec4(0.0); var s5 = vec4(0.0); var s6 = vec4(0.0); var s7 = vec4(0.0);
-    var t0 = vec4(0.0); var t1 = vec4(0.0); var t2 = vec4(0.0); var t3 = vec4(0.0);
-    var t4 = vec4(0.0); var t5 = vec4(0.0); var t6 = vec4(0.0); var t7 = vec4(0.0);
+    var sums = Rows(); // of near columns, and of far ones
+    var others = Rows();
     for (var k = 0u; k < p.k / 4u; k++) {
         // Four columns of a term each, which are stored as four terms of a column.
         let x = transpose(mat4x4(b[x_at.x], b[x_at.y], b[x_at.z], b[x_at.w]));
@@ -33,30 +31,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let w = a[left + k];
         x_at += 1u;
         y_at += 1u;
-        let w0 = subgroupBroadcast(w, 0u); s0 = add_product(s0, x, w0); t0 = add_product(t0, y, w0);
-        let w1 = subgroupBroadcast(w, 1u); s1 = add_product(s1, x, w1); t1 = add_product(t1, y, w1);
-        let w2 = subgroupBroadcast(w, 2u); s2 = add_product(s2, x, w2); t2 = add_product(t2, y, w2);
-        let w3 = subgroupBroadcast(w, 3u); s3 = add_product(s3, x, w3); t3 = add_product(t3, y, w3);
-        let w4 = subgroupBroadcast(w, 4u); s4 = add_product(s4, x, w4); t4 = add_product(t4, y, w4);
-        let w5 = subgroupBroadcast(w, 5u); s5 = add_product(s5, x, w5); t5 = add_product(t5, y, w5);
-        let w6 = subgroupBroadcast(w, 6u); s6 = add_product(s6, x, w6); t6 = add_product(t6, y, w6);
-        let w7 = subgroupBroadcast(w, 7u); s7 = add_product(s7, x, w7); t7 = add_product(t7, y, w7);
+        sums = add_products(sums, x, w);
+        others = add_products(others, y, w);
     }
 
     // The rows one after the other, each from the front of the queue, so that the epilogue is compiled once and not
     // eight times.
     let width = f32(p.n);
     for (var row = i; row < min(i + 8u, p.m); row++) {
-        let y = ends(row, near, s0);
-        let z = ends(row, far, t0);
+        let y = ends(row, near, sums.r0);
+        let z = ends(row, far, others.r0);
         let mean = subgroupAdd(dot(y, near.inside) + dot(z, far.inside)) / width;
         let d = (y - mean) * near.inside;
         let e = (z - mean) * far.inside;
         let rstd = 1.0 / sqrt(subgroupAdd(dot(d, d) + dot(e, e)) / width + p.eps);
         put(row, lane, near.gamma * (d * rstd) + near.beta);
         put(row, lane + 32u, far.gamma * (e * rstd) + far.beta);
-        s0 = s1; s1 = s2; s2 = s3; s3 = s4; s4 = s5; s5 = s6; s6 = s7;
-        t0 = t1; t1 = t2; t2 = t3; t3 = t4; t4 = t5; t5 = t6; t6 = t7;
+        sums = Rows(sums.r1, sums.r2, sums.r3, sums.r4, sums.r5, sums.r6, sums.r7, sums.r7);
+        others = Rows(others.r1, others.r2, others.r3, others.r4, others.r5, others.r6, others.r7, others.r7);
     }
 }
 

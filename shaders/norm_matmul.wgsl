@@ -1,19 +1,13 @@
-// uses: activation, product, operands, tiles
+// uses: activation, product, operands, tiles, square_tile
 // Layer norm of A's rows and the product that takes them, by the square tiles of `matmul`. A row's mean and deviation are known
 // when all of it has been multiplied, and are put in then. With d = a - shift, of mean m and inverse deviation r,
 //   LN(a) B = r (sum d gamma B - m sum gamma B) + sum beta B.
 // The sums of rows are made of what is staged for the product, those of columns as well. Twin: src/kernels/norm_matmul.rs.
-override SIDE: u32 = 16u; // invocations of a side
-override TILE: u32 = 64u; // 4 * SIDE
-const DEPTH = 16u;
-const PITCH = 65u; // one more than the larger tile, so that neighbouring rows fall into different banks
 @group(0) @binding(5) var<storage, read> gamma: array<f32>;         // [k]
 @group(0) @binding(6) var<storage, read> beta: array<f32>;          // [k]
 @group(0) @binding(7) var<storage, read_write> c: array<f32>;       // m x n, strided
 @group(0) @binding(8) var<storage, read_write> normed: array<f32>;  // m x k
-var<workgroup> d_tile: array<f32, 1040>; // [DEPTH][PITCH], A less the shift, transposed
-var<workgroup> a_tile: array<f32, 1040>; // [DEPTH][PITCH], the same times gamma
-var<workgroup> b_tile: array<f32, 1040>; // [DEPTH][PITCH]
+var<workgroup> d_tile: array<f32, 1040>; // [DEPTH][PITCH], A less the shift, transposed; a_tile has it times gamma
 var<workgroup> shift: array<f32, 64>;    // about a row's mean, so that squares of differences do not cancel
 var<workgroup> rows: array<vec2<f32>, 64>;    // m, r
 var<workgroup> columns: array<vec2<f32>, 64>; // sums of gamma B, of beta B
@@ -33,21 +27,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let x = local % SIDE;
     let y = local / SIDE;
     var sums = vec2(0.0); // of a row, or of a column
-    var s0 = vec4(0.0);
-    var s1 = vec4(0.0);
-    var s2 = vec4(0.0);
-    var s3 = vec4(0.0);
+    var products = mat4x4<f32>();
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
         for (var at = local; at < TILE * DEPTH; at += SIDE * SIDE) {
             let i = at / DEPTH;
-            var k = at % DEPTH;
+            let k = at % DEPTH;
             let d = select(0.0, a_or_zero(tile, i, k0 + k) - shift[i], k0 + k < p.k);
             d_tile[k * PITCH + i] = d;
             a_tile[k * PITCH + i] = d * gamma[min(k0 + k, p.k - 1u)];
-            var j = at % TILE;
-            k = at / TILE;
-            if p.b_column != 1u { j = at / DEPTH; k = at % DEPTH; }
-            b_tile[k * PITCH + j] = b_or_zero(tile, k0 + k, j);
+            stage_b(tile, k0, at);
         }
         workgroupBarrier();
         if local < TILE {
@@ -61,15 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 sums += b_tile[k * PITCH + local - TILE] * vec2(gamma[at], beta[at]);
             }
         }
-        for (var k = 0u; k < DEPTH; k++) {
-            let left = k * PITCH + y * 4u;
-            let right = k * PITCH + x * 4u;
-            let bk = vec4(b_tile[right], b_tile[right + 1u], b_tile[right + 2u], b_tile[right + 3u]);
-            s0 += a_tile[left] * bk;
-            s1 += a_tile[left + 1u] * bk;
-            s2 += a_tile[left + 2u] * bk;
-            s3 += a_tile[left + 3u] * bk;
-        }
+        products = add_staged(products, y, x);
         workgroupBarrier();
     }
     if local < TILE {
@@ -82,9 +62,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let j = x * 4u;
     // Each row from the front of the queue, as in `matmul`.
     for (var i = y * 4u; i < y * 4u + 4u; i++) {
-        finish(tile, i, j, s0.x); finish(tile, i, j + 1u, s0.y);
-        finish(tile, i, j + 2u, s0.z); finish(tile, i, j + 3u, s0.w);
-        s0 = s1; s1 = s2; s2 = s3;
+        finish(tile, i, j, products[0].x); finish(tile, i, j + 1u, products[0].y);
+        finish(tile, i, j + 2u, products[0].z); finish(tile, i, j + 3u, products[0].w);
+        products = mat4x4(products[1], products[2], products[3], products[3]);
     }
     // The rows themselves: beside one another, tiles are at least as wide as A, and each stores as many columns as it has.
     for (var at = local; at < TILE * TILE; at += SIDE * SIDE) {

@@ -11,6 +11,8 @@ struct Params {
 const OF_A_LAYER = 18u; const NORMS = 12u; const ACTION_PROJ = 2u; const ACTION_POS_EMBED = 3u;
 // The products of a layer. Those with odd numbers are added to the tokens and normalised.
 const SELF_IN = 0u; const SELF_OUT = 1u; const CROSS_OUT = 3u; const LINEAR1 = 4u; const LINEAR2 = 5u;
+// A product of a step: its number in a layer, its sizes, whether it reads what attention answers.
+struct Stage { layer: u32, part: u32, columns: u32, inputs: u32, attended: bool }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w0: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w1: array<vec4<f32>>;
@@ -20,6 +22,17 @@ const SELF_IN = 0u; const SELF_OUT = 1u; const CROSS_OUT = 3u; const LINEAR1 = 4
 @group(0) @binding(6) var<storage, read> noise: array<f32>;          // [batch, slots, dims]
 @group(0) @binding(7) var<storage, read> times: array<f32>;          // [steps, width]
 @group(0) @binding(8) var<storage, read_write> sample: array<f32>;   // [batch, slots, dims]
+
+// A product by its number in a step; the velocity head is the first of a layer too many.
+fn stage_of(n: u32) -> Stage {
+    var stage = Stage(n / 6u, n % 6u, p.width, p.width, false);
+    stage.attended = stage.part == SELF_OUT || stage.part == CROSS_OUT;
+    if stage.layer == p.layers { stage.columns = p.dims; }
+    else if stage.part == SELF_IN { stage.columns = 3u * p.width; }
+    else if stage.part == LINEAR1 { stage.columns = p.feedforward; }
+    else if stage.part == LINEAR2 { stage.inputs = p.feedforward; }
+    return stage;
+}
 
 // Where a parameter lies, by its number, and element i of it.
 fn place(which: u32) -> u32 { return p.places[which / 4u][which % 4u]; }

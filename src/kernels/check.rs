@@ -125,6 +125,21 @@ impl Case {
         self
     }
 
+    /// The first input's floats a hundred deviations from zero: that costs digits of their differences, and an error is accepted
+    /// that these digits explain.
+    ///
+    /// # Panics
+    /// If the first input is of another kind.
+    #[must_use]
+    pub fn far_from_zero(mut self) -> Self {
+        let Some(Data::F(values)) = self.inputs.first_mut() else {
+            panic!("{}: the first input is floats", self.name)
+        };
+        values.iter_mut().for_each(|x| *x += 100.0);
+        self.name.push_str(" far from zero");
+        self.within(1e-9, 1e-4)
+    }
+
     /// Accepts a larger error; say at the call why.
     #[must_use]
     pub fn within(mut self, nmse: f64, max_error: f64) -> Self {

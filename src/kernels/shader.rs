@@ -24,6 +24,8 @@ pub(crate) use shader;
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("adam", include_str!("../../shaders/shared/adam.wgsl")),
+    ("eight_rows", include_str!("../../shaders/shared/eight_rows.wgsl")),
+    ("square_tile", include_str!("../../shaders/shared/square_tile.wgsl")),
     ("operands", include_str!("../../shaders/shared/operands.wgsl")),
     ("product", include_str!("../../shaders/shared/product.wgsl")),
     ("result", include_str!("../../shaders/shared/result.wgsl")),
