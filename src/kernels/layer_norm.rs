@@ -18,7 +18,7 @@
 //! The variance is made in a second pass over the row, from differences: no cancellation. The backward pass is in
 //! [`super::layer_norm_backward`].
 
-use super::check::{Case, Data, ODD};
+use super::check::{Case, ODD};
 use super::shader::shader;
 use super::{AdapterClass, Describe, Dispatch, Float, Io, Shader, word};
 
@@ -121,6 +121,7 @@ impl LayerNorm {
 mod tests {
     use super::*;
     use crate::kernels::Slice;
+    use crate::kernels::check::Data;
 
     #[test]
     fn rows_come_out_with_mean_beta_and_deviation_gamma() {
