@@ -21,6 +21,8 @@ pub enum Init {
     Ones,
     /// Uniform in ± this bound.
     Uniform(f64),
+    /// The same, but one value for each run of so many elements.
+    UniformRuns(f64, usize),
     /// Normal with this standard deviation.
     Normal(f64),
     /// These values.
@@ -40,6 +42,7 @@ impl Init {
     pub fn scaled(self, factor: f64) -> Self {
         match self {
             Self::Uniform(bound) => Self::Uniform(bound * factor),
+            Self::UniformRuns(bound, len) => Self::UniformRuns(bound * factor, len),
             Self::Normal(std) => Self::Normal(std * factor),
             other => other,
         }
@@ -245,6 +248,11 @@ impl Params {
             Init::Uniform(bound) => {
                 (0..param.len).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32).collect()
             }
+            Init::UniformRuns(bound, len) => {
+                let runs =
+                    (0..param.len.div_ceil(*len)).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32);
+                runs.flat_map(|value| std::iter::repeat_n(value, *len)).take(param.len).collect()
+            }
             Init::Normal(std) => (0..param.len).map(|_| (std * rng.normal()) as f32).collect(),
             Init::Values(values) => values.clone(),
             Init::MinusProduct(weight, input) => {
@@ -282,6 +290,19 @@ mod tests {
         }
         assert_eq!(params.shards().len(), 5);
         assert!(params.shards().iter().all(|shard| shard.len * 4 <= SHARD));
+    }
+
+    #[test]
+    fn a_run_has_one_value_and_the_next_another() {
+        let mut params = Params::default();
+        let p = params.declare("p", &[2, 3, 4], Init::UniformRuns(0.5, 4));
+        let values = params.initial(p, 7);
+        let mut runs: Vec<f32> = values.chunks(4).map(|run| run[0]).collect();
+        assert!(values.chunks(4).all(|run| run.iter().all(|value| *value == run[0])), "{values:?}");
+        assert!(runs.iter().all(|value| value.abs() < 0.5));
+        runs.sort_by(f32::total_cmp);
+        runs.dedup();
+        assert_eq!((values.len(), runs.len()), (24, 6));
     }
 
     #[test]

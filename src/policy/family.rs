@@ -55,7 +55,7 @@ pub struct PatchDecoderConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InitialValues {
-    /// Sines and cosines of row and column, and white as zero.
+    /// Sines and cosines of row and column, a patch's mean colours, and white as zero.
     Grid,
     /// PyTorch's: positions of N(0, 0.02), a convolution's own values.
     Pytorch,

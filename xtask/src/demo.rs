@@ -10,10 +10,9 @@ use super::{cargo, run as run_command};
 /// Where everything goes. An earlier demo's folder is removed.
 const FOLDER: &str = "outputs/demo";
 
-/// Steps of training: enough for nineteen captures in twenty. A number of steps, and not of minutes, so that a busy machine ends
-/// with the same policy, later. Of how many steps the schedule is made decides when training leaves the mean action's
-/// plateau: with 5,000 it stays there.
-const STEPS: &str = "4500";
+/// Steps of training: enough for all of a hundred captures. A number of steps, and not of minutes, so that a busy machine ends
+/// with the same policy, later.
+const STEPS: &str = "3000";
 
 /// Records, trains, samples, evaluates.
 fn steps(flowgpu: &Path) -> Result<(), String> {
