@@ -28,8 +28,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let channel = min(lane, p.width - 1u);
     let queries = p.q_offset + entry * p.tq * p.q_stride + h * p.width + channel;
     let gradients = p.do_offset + entry * p.tq * p.do_stride + h * p.width + channel;
-    var dk = Rows(); // of eight keys
-    var dv = Rows();
+    var dk = EightRows(); // of eight keys
+    var dv = EightRows();
     for (var i0 = 0u; i0 < p.tq; i0 += 8u) {
         let i = min(i0 + lane, p.tq - 1u);
         let q_at = p.q_offset + (entry * p.tq + i) * p.q_stride + h * p.width;

@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let deltas = first_four(delta);
     let more_deltas = last_four(delta);
     let channel = min(lane, p.width - 1u);
-    var dq = Rows(); // of eight queries
+    var dq = EightRows(); // of eight queries
     for (var j0 = 0u; j0 < p.tk; j0 += 8u) {
         let j = entry * p.tk + min(j0 + lane, p.tk - 1u);
         let k_at = p.k_offset + j * p.k_stride + h * p.width;

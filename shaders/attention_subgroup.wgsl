@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Largest scores of the eight queries so far, sums of each invocation's weights, and sums of its channels.
     var high = vec4(-1e30); var higher = vec4(-1e30);
     var mass = vec4(0.0); var masses = vec4(0.0);
-    var answers = Rows();
+    var answers = EightRows();
     for (var j0 = 0u; j0 < p.tk; j0 += 8u) {
         let k_at = p.k_offset + (entry * p.tk + min(j0 + lane, p.tk - 1u)) * p.k_stride + h * p.width;
         var scores = Eight();
@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             lower *= first_four_kept(bits, lane);
             upper *= last_four_kept(bits, lane);
         }
-        answers = Rows(answers.r0 * decay.x, answers.r1 * decay.y, answers.r2 * decay.z, answers.r3 * decay.w,
+        answers = EightRows(answers.r0 * decay.x, answers.r1 * decay.y, answers.r2 * decay.z, answers.r3 * decay.w,
                        answers.r4 * decays.x, answers.r5 * decays.y, answers.r6 * decays.z, answers.r7 * decays.w);
         answers = add_outer(answers, subgroupBroadcast(lower, 0u), subgroupBroadcast(upper, 0u), value_at(v_at, j0));
         answers = add_outer(answers, subgroupBroadcast(lower, 1u), subgroupBroadcast(upper, 1u), value_at(v_at, j0 + 1u));

@@ -2,8 +2,8 @@
 // All Euler steps of a transformer decoder over a chunk of at most eight actions, for software adapters with subgroups of
 // eight: a workgroup is one subgroup and takes one sample. Each invocation holds a row. In a product it owns four columns of
 // all rows, or four keys: it loads their weights, and the rows reach it by broadcast. What is known of the chunk stays in
-// workgroup memory, four columns of a row a cell; rows past the last slot repeat it and reach no other. lavapipe runs a subgroup as
-// one vector, so that all see what one wrote; a subgroupBarrier, which costs nothing there, says where they must. Twin:
+// workgroup memory, four columns of a row a cell; rows past the last slot repeat it and reach no other. There are no barriers:
+// lavapipe runs a subgroup as one vector, each instruction for all eight, so that all see what one wrote. Twin:
 // src/kernels/decoder_steps.rs.
 // Columns in fours: the tokens; sums before a norm; a head's scores, then weights; queries, keys and values, or what is hidden
 // between the last two products, or the velocity.
@@ -70,7 +70,7 @@ fn linear(stage: Stage) {
     for (var i = 0u; i < stage.columns; i += 32u) {
         let j = i + 4u * row;
         let at = weight / 4u + min(j + FOUR, vec4(stage.columns - 1u)) * whole; // columns past the last read it
-        var sums = Rows();
+        var sums = EightRows();
         // lavapipe copies under a mask what is chosen inside of a loop: the choice of a buffer is outside.
         switch weight % 4u {
             case 0u: {
@@ -106,7 +106,6 @@ fn linear(stage: Stage) {
             finish(stage.part, j, 6u, sums.r6 + added); finish(stage.part, j, 7u, sums.r7 + added);
         }
     }
-    subgroupBarrier();
 }
 
 // Stores what becomes of a row's sums of columns j to j + 3.
@@ -121,7 +120,7 @@ fn finish(part: u32, j: u32, r: u32, sums: vec4<f32>) {
     cells[(to + j / 4u) * 8u + r] = y;
 }
 
-fn put(at: u32, rows: Rows) {
+fn put(at: u32, rows: EightRows) {
     cells[at] = rows.r0; cells[at + 1u] = rows.r1; cells[at + 2u] = rows.r2; cells[at + 3u] = rows.r3;
     cells[at + 4u] = rows.r4; cells[at + 5u] = rows.r5; cells[at + 6u] = rows.r6; cells[at + 7u] = rows.r7;
 }
@@ -150,18 +149,12 @@ fn attend_to_rows() {
     let of_head = p.width / p.heads / 4u;
     for (var h = 0u; h < p.heads; h++) {
         let end = (h + 1u) * of_head;
-        var low = vec4(0.0); // of keys 0 to 3, and 4 to 7
-        var high = vec4(0.0);
+        var scores = Eight(); // of each key
         for (var c = h * of_head; c < end; c++) {
-            let q = cells[(WIDE + c) * 8u + row];
-            let k = cells[(WIDE + p.width / 4u + c) * 8u + row];
-            low = vec4(add_dot(low.x, q, subgroupBroadcast(k, 0u)), add_dot(low.y, q, subgroupBroadcast(k, 1u)),
-                       add_dot(low.z, q, subgroupBroadcast(k, 2u)), add_dot(low.w, q, subgroupBroadcast(k, 3u)));
-            high = vec4(add_dot(high.x, q, subgroupBroadcast(k, 4u)), add_dot(high.y, q, subgroupBroadcast(k, 5u)),
-                        add_dot(high.z, q, subgroupBroadcast(k, 6u)), add_dot(high.w, q, subgroupBroadcast(k, 7u)));
+            scores = add_dots(scores, cells[(WIDE + p.width / 4u + c) * 8u + row], cells[(WIDE + c) * 8u + row]);
         }
-        low = select(vec4(-1e30), low * p.scale, FOUR < vec4(p.slots));
-        high = select(vec4(-1e30), high * p.scale, 4u + FOUR < vec4(p.slots));
+        var low = select(vec4(-1e30), scores.near * p.scale, FOUR < vec4(p.slots));
+        var high = select(vec4(-1e30), scores.far * p.scale, 4u + FOUR < vec4(p.slots));
         let four = max(low, high);
         let highest = max(max(four.x, four.y), max(four.z, four.w));
         low = exp(low - highest);
@@ -171,8 +164,10 @@ fn attend_to_rows() {
         high *= share;
         for (var c = h * of_head; c < end; c++) {
             let v = cells[(WIDE + p.width / 2u + c) * 8u + row];
-            let near = mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
-            let far = mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+            let near = mat4x4(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u),
+                              subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+            let far = mat4x4(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u),
+                             subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
             cells[(WIDE + c) * 8u + row] = add_product(add_product(vec4(0.0), near, low), far, high);
         }
     }
@@ -185,16 +180,16 @@ fn attend_to_memory(layer: u32, entry: u32) {
     let first = entry * p.keys * stride + layer * (p.width / 2u);
     let fours = (p.keys + 3u) / 4u;
     for (var h = 0u; h < p.heads; h++) {
-        for (var n = row; n < fours + row; n += 8u) {
+        for (var i = 0u; i < fours; i += 8u) {
+            let n = i + row;
             let at = first + h * of_head + min(4u * n + FOUR, vec4(p.keys - 1u)) * stride;
-            var scores = Rows();
+            var scores = EightRows();
             for (var c = 0u; c < of_head; c++) {
                 let k = transpose(mat4x4(memory[at.x + c], memory[at.y + c], memory[at.z + c], memory[at.w + c]));
                 scores = add_products(scores, k, cells[(WIDE + h * of_head + c) * 8u + row]);
             }
             if n < fours { put((SCORES + n) * 8u, scores); }
         }
-        subgroupBarrier();
         var top = vec4(-1e30);
         for (var n = 0u; n < fours; n++) {
             let scores = cells[(SCORES + n) * 8u + row] * p.scale;
@@ -210,9 +205,10 @@ fn attend_to_memory(layer: u32, entry: u32) {
             total += weights;
         }
         let share = 1.0 / dot(total, vec4(1.0));
-        for (var c = row; c < of_head + row; c += 8u) {
+        for (var i = 0u; i < of_head; i += 8u) {
+            let c = i + row;
             let at = first + p.width / 4u + h * of_head + min(c, of_head - 1u);
-            var sums = Rows();
+            var sums = EightRows();
             for (var n = 0u; n < fours; n++) {
                 let which = at + min(4u * n + FOUR, vec4(p.keys - 1u)) * stride;
                 let v = mat4x4(memory[which.x], memory[which.y], memory[which.z], memory[which.w]);
@@ -220,6 +216,5 @@ fn attend_to_memory(layer: u32, entry: u32) {
             }
             if c < of_head { put((WIDE + h * of_head + c) * 8u, sums); }
         }
-        subgroupBarrier();
-    }
+        }
 }

@@ -22,8 +22,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var left = (min(i + lane, p.m - 1u) * p.a_row + p.a_offset) / 4u;
     var x_at = (near.at * p.b_column + p.b_offset) / 4u;
     var y_at = (far.at * p.b_column + p.b_offset) / 4u;
-    var sums = Rows(); // of near columns, and of far ones
-    var others = Rows();
+    var sums = EightRows(); // of near columns, and of far ones
+    var others = EightRows();
     for (var k = 0u; k < p.k / 4u; k++) {
         // Four columns of a term each, which are stored as four terms of a column.
         let x = transpose(mat4x4(b[x_at.x], b[x_at.y], b[x_at.z], b[x_at.w]));
@@ -47,8 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let rstd = 1.0 / sqrt(subgroupAdd(dot(d, d) + dot(e, e)) / width + p.eps);
         put(row, lane, near.gamma * (d * rstd) + near.beta);
         put(row, lane + 32u, far.gamma * (e * rstd) + far.beta);
-        sums = Rows(sums.r1, sums.r2, sums.r3, sums.r4, sums.r5, sums.r6, sums.r7, sums.r7);
-        others = Rows(others.r1, others.r2, others.r3, others.r4, others.r5, others.r6, others.r7, others.r7);
+        sums = EightRows(sums.r1, sums.r2, sums.r3, sums.r4, sums.r5, sums.r6, sums.r7, sums.r7);
+        others = EightRows(others.r1, others.r2, others.r3, others.r4, others.r5, others.r6, others.r7, others.r7);
     }
 }
 

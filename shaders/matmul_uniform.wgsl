@@ -24,8 +24,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lower = (min(i + 8u + lane, p.m - 1u) * p.a_row + p.a_offset) / 4u;
     var at = (min(vec4(j, j + 8u, j + 16u, j + 24u), vec4(p.n - 1u)) * p.b_column + p.b_offset) / 4u;
     if BY_ROWS { at = (min(j, p.n - 4u) + vec4(0u, 1u, 2u, 3u) * p.b_row + p.b_offset) / 4u; }
-    var sums = Rows();
-    var more = Rows();
+    var sums = EightRows();
+    var more = EightRows();
     for (var k = 0u; k < depth; k++) {
         var w = mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]);
         if !BY_ROWS { w = transpose(w); } // four columns of a term each
@@ -41,8 +41,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         put(row + 1u, j, step, sums.r1);
         put(row + 2u, j, step, sums.r2);
         put(row + 3u, j, step, sums.r3);
-        sums = Rows(sums.r4, sums.r5, sums.r6, sums.r7, more.r0, more.r1, more.r2, more.r3);
-        more = Rows(more.r4, more.r5, more.r6, more.r7, more.r4, more.r5, more.r6, more.r7);
+        sums = EightRows(sums.r4, sums.r5, sums.r6, sums.r7, more.r0, more.r1, more.r2, more.r3);
+        more = EightRows(more.r4, more.r5, more.r6, more.r7, more.r4, more.r5, more.r6, more.r7);
     }
 }
 

@@ -64,7 +64,6 @@ fn load(launch: &Launch) -> Result<(Module, ModuleInfo), String> {
         Capabilities::SUBGROUP,
         text.contains("@builtin(subgroup") || text.contains("subgroupBroadcast"),
     );
-    needs.set(Capabilities::SUBGROUP_BARRIER, text.contains("subgroupBarrier"));
     needs.set(Capabilities::COOPERATIVE_MATRIX, has_matrices(&launch.dispatch));
     // Every WebGPU adapter has it: halves are unpacked from words, without f16 arithmetic.
     needs.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, text.contains("unpack2x16float"));

@@ -15,7 +15,7 @@ fn stage_b(tile: Tile, k0: u32, at: u32) {
     b_tile[k * PITCH + j] = b_or_zero(tile, k0 + k, j);
 }
 
-// The sums in rows 4y to 4y + 3 and columns 4x to 4x + 3, a row a column of the matrix, with all staged terms more.
+// The sums in columns 4x to 4x + 3 with all staged terms more: sums[i] are those of row 4y + i.
 fn add_staged(sums: mat4x4<f32>, y: u32, x: u32) -> mat4x4<f32> {
     var s = sums;
     for (var k = 0u; k < DEPTH; k++) {

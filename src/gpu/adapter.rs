@@ -35,15 +35,14 @@ impl AdapterSummary {
             wgpu::DeviceType::Cpu => "software",
             wgpu::DeviceType::Other => "other",
         };
-        let software = info.device_type == wgpu::DeviceType::Cpu;
-        let subgroups = adapter.features().contains(of_subgroups(software))
+        let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
         Self {
             name: info.name,
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             kind,
-            software,
+            software: info.device_type == wgpu::DeviceType::Cpu,
             subgroup: subgroups.then_some(info.subgroup_max_size),
             matrices: matrices_of(adapter).filter(|_| subgroups),
             max_binding: adapter.limits().max_storage_buffer_binding_size,
@@ -63,13 +62,6 @@ impl AdapterSummary {
     pub fn class_of_a_gpu(&self) -> AdapterClass {
         AdapterClass::Gpu(Abilities { subgroup: self.subgroup, matrices: self.matrices })
     }
-}
-
-/// What shaders with subgroups need. DX12 has no barriers of a subgroup, and only shaders for processors have any.
-pub(super) fn of_subgroups(software: bool) -> wgpu::Features {
-    let mut features = wgpu::Features::SUBGROUP;
-    features.set(wgpu::Features::SUBGROUP_BARRIER, software);
-    features
 }
 
 /// The largest square matrices of f16 with sums of f32 that an adapter multiplies. DX12 has none that naga can write.

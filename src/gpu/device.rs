@@ -7,7 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::adapter::{AdapterSummary, Choice, choose, of_subgroups};
+use super::adapter::{AdapterSummary, Choice, choose};
 use super::pipeline_cache::PipelineCache;
 use crate::kernels::{AdapterClass, Dispatch, Dtype, UNIFORM_BYTES};
 use crate::{Error, Result};
@@ -70,7 +70,7 @@ impl Gpu {
         let mut features = wgpu::Features::empty();
         features.set(wgpu::Features::TIMESTAMP_QUERY, timestamps);
         features.insert(adapter.features() & wgpu::Features::PIPELINE_CACHE);
-        features.set(of_subgroups(summary.software), summary.subgroup.is_some());
+        features.set(wgpu::Features::SUBGROUP, summary.subgroup.is_some());
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if summary.matrices.is_some() {
             features.insert(wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);

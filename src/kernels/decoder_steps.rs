@@ -327,6 +327,9 @@ impl DecoderSteps {
             steps: 2,
         };
         let many = Sizes { slots: 7, dims: 8, width: 56, heads: 14, feedforward: 200, keys: 9, ..seed };
+        // One wide head, and keys that end inside of the second 32 and of four.
+        let wide =
+            Sizes { slots: 5, dims: 6, width: 60, heads: 1, feedforward: 132, keys: 35, steps: 2, ..seed };
         let least =
             Sizes { batch: 2, slots: 1, width: 4, heads: 1, feedforward: 4, keys: 1, steps: 1, ..odd };
         vec![
@@ -334,6 +337,7 @@ impl DecoderSteps {
             seed.case(-0.1, true),
             odd.case(0.5, true),
             many.case(0.1, true),
+            wide.case(-0.2, true),
             least.case(1.0, false),
             Sizes { batch: 17, layers: 2, steps: 7, ..odd }.case(0.2, false),
         ]

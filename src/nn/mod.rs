@@ -8,4 +8,4 @@ mod vit;
 pub use attention::{Attended, CrossAttention, KeysValues, SelfAttention};
 pub use linear::{Norm, Projection};
 pub use transformer::{DecoderLayer, EncoderLayer, LayerSizes};
-pub use vit::{IMAGENET, Vit, VitSizes, grid_positions};
+pub use vit::{IMAGENET, Vit, VitSizes, grid_positions, patch_weights};

@@ -38,6 +38,8 @@ impl VitSizes {
 pub const IMAGENET: ChannelScale = ChannelScale { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 /// Amplitude of the first positions: as large as what patches say of pictures whose pixels have a deviation of 1.
 const POSITIONS: f64 = std::f64::consts::SQRT_2;
+/// What a channel adds to a token at first where all of a patch is white instead of black, at most. Half and twice as much learn as well.
+const COLOUR: f64 = 8.0;
 /// torchvision's.
 const EPS: f32 = 1e-6;
 
@@ -64,17 +66,16 @@ struct Layer {
 impl Vit {
     /// Declares an encoder under torchvision's names. It starts as torchvision's does, but for what a small encoder would
     /// spend most of its training on: its positions are sines and cosines of row and column (`grid_positions`), whose mean
-    /// over the grid is zero, white, the colour of nothing, gives zeros, and the class token is short. What the class
-    /// token first takes in is the mean of all patches; white ones then cancel, and the norms behind it enlarge what is left,
-    /// the few that show something. With an arena of 256 patches of which 5 show something, its feature differs from
-    /// picture to picture by 0.3 of its size instead of 0.03, and the loss leaves the mean action's at once.
+    /// over the grid is zero, a patch is its mean colours (`patch_weights`), white, the colour of nothing, gives zeros, and the
+    /// class token is short. What the class token first takes in is the mean of all patches; white ones then cancel, and the
+    /// norms behind it enlarge what is left, the few that show something.
     pub fn new(params: &mut Params, name: &str, sizes: VitSizes) -> Self {
         let VitSizes { patch, width, heads, mlp, .. } = sizes;
         let class_token = params.declare(format!("{name}.class_token"), &[1, 1, width], Init::Normal(0.02));
-        let fan_in = 3 * patch * patch;
-        let std = (1.0 / fan_in as f64).sqrt();
+        let span = IMAGENET.of(1.0, 0) - IMAGENET.of(0.0, 0);
+        let first = patch_weights(patch, f64::from(span));
         let shape = [width, 3, patch, patch];
-        let weight = params.declare_weight(format!("{name}.conv_proj.weight"), &shape, Init::Normal(std));
+        let weight = params.declare_weight(format!("{name}.conv_proj.weight"), &shape, first);
         let white = (0..3).flat_map(|channel| vec![IMAGENET.of(1.0, channel); patch * patch]).collect();
         let bias =
             params.declare(format!("{name}.conv_proj.bias"), &[width], Init::MinusProduct(weight, white));
@@ -171,6 +172,14 @@ fn centred(rows: Vec<f32>, width: usize) -> Vec<f32> {
     let mean = |column| (0..count).map(|row| rows[row * width + column]).sum::<f32>() / count as f32;
     let means: Vec<f32> = (0..width).map(mean).collect();
     rows.iter().zip(means.iter().cycle()).map(|(value, mean)| value - mean).collect()
+}
+
+/// First weights of a product over square patches, [d, channels, patch, patch]: one value for each channel, so that a patch starts as
+/// its mean colours, wherever in it they are. `span` is what a channel rises by from black to white. A value of each pixel
+/// besides, even PyTorch's small ones, drowns what covers little of a patch.
+pub fn patch_weights(patch: usize, span: f64) -> Init {
+    let pixels = patch * patch;
+    Init::UniformRuns(COLOUR / (span * pixels as f64), pixels)
 }
 
 /// Sines and cosines of a patch's row, then of its column, [rows · columns, d], times `amplitude`: angles of

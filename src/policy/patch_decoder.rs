@@ -12,16 +12,15 @@ use crate::graph::{Graph, Init, ParamId, Params, Value};
 use crate::kernels::activation::Activation;
 use crate::kernels::decoder_steps::DecoderOf;
 use crate::kernels::time_embedding::TimeFeatures;
-use crate::nn::{DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection, grid_positions};
+use crate::nn::{
+    DecoderLayer, EncoderLayer, KeysValues, LayerSizes, Projection, grid_positions, patch_weights,
+};
 
 /// Time features: sine on even, cosine on odd dimensions, 10000^(−2i/d).
 const TIME: TimeFeatures = TimeFeatures::Interleaved { max_period: 10_000.0 };
 
 /// Amplitude of the first positions: about as large as what patches of a mostly white picture say.
 const POSITIONS: f64 = 0.5;
-
-/// What a patch that lacks one channel's light altogether gives at first, at most. From half to twice as much learns as well.
-const COLOUR: f64 = 8.0;
 
 /// The network: its parameters' places and its sizes.
 #[derive(Debug, Clone)]
@@ -56,16 +55,15 @@ impl PatchDecoder {
         // A convolution whose stride is its size is a product over patches; its weight keeps PyTorch's shape.
         // The seed starts as PyTorch does, with positions at N(0, 0.02) and a weight of its own for each pixel, and spends most
         // of its training on finding out where patches are and that red is red wherever it lies in one. Here sines and
-        // cosines of row and column say the first from the start, and one weight for each of a patch's channels the second;
+        // cosines of row and column say the first from the start, and a weight for each of a patch's channels the second;
         // white, the colour of nothing, is nothing to the product.
         let tokens = grid[0] * grid[1];
         let shape = [d, channels, patch, patch];
         let name = "patch_embed.0";
         let (weight, bias, positions) = match sizes.initial_values {
             InitialValues::Grid => {
-                let pixels = patch * patch;
-                let flat = Init::UniformRuns(COLOUR / pixels as f64, pixels);
-                let weight = params.declare_weight(format!("{name}.weight"), &shape, flat);
+                let first = patch_weights(patch, 1.0);
+                let weight = params.declare_weight(format!("{name}.weight"), &shape, first);
                 let white = Init::MinusProduct(weight, vec![1.0; fan_in]);
                 (weight, white, Init::Values(grid_positions(grid, d, POSITIONS)))
             }
