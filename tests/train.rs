@@ -193,7 +193,9 @@ fn steps_in_parts_resume_to_the_same_bytes() {
 fn two_halves_of_a_batch_train_as_the_batch_does() {
     let folder = tempfile::tempdir().expect("a folder");
     let [once, twice] = ["once", "twice"].map(|name| folder.path().join(name));
-    let how = ["--steps", "5", "--log-freq", "1", "--set", "dropout=0"];
+    // White patches of the preset's own first values are differences of large sums, which products of other sizes round otherwise.
+    let first = "initial_values=pytorch";
+    let how = ["--steps", "5", "--log-freq", "1", "--set", "dropout=0", "--set", first];
     finished(train(&once, &how));
     finished(train(&twice, &[&how[..], &["--batch-size", "4", "--grad-accum-steps", "2"]].concat()));
     let losses = |run: &Path| -> Vec<f64> {
