@@ -11,7 +11,7 @@ const USAGE: &str = "cargo xtask <command>
 
   test [ARGS]  every test; on Linux a Vulkan driver and Chromium are installed first where there are none.
                ARGS go to `cargo test`.
-  demo         records, trains, samples and evaluates pursuit in outputs/demo; about 8 minutes on 2 cores, no GPU.";
+  demo         records, trains, samples and evaluates pursuit in outputs/demo; 3 minutes on 2 cores once it is built, no GPU.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
