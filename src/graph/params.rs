@@ -242,15 +242,13 @@ impl Params {
     pub fn initial(&self, id: ParamId, seed: u64) -> Vec<f32> {
         let param = self.get(id);
         let mut rng = Rng::new(seed, Stream::Init, id.0 as u64, 0);
+        let mut uniform = |bound: f64| (bound * (2.0 * rng.uniform() - 1.0)) as f32;
         match &param.init {
             Init::Zeros => vec![0.0; param.len],
             Init::Ones => vec![1.0; param.len],
-            Init::Uniform(bound) => {
-                (0..param.len).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32).collect()
-            }
+            Init::Uniform(bound) => (0..param.len).map(|_| uniform(*bound)).collect(),
             Init::UniformRuns(bound, len) => {
-                let runs =
-                    (0..param.len.div_ceil(*len)).map(|_| (bound * (2.0 * rng.uniform() - 1.0)) as f32);
+                let runs = (0..param.len.div_ceil(*len)).map(|_| uniform(*bound));
                 runs.flat_map(|value| std::iter::repeat_n(value, *len)).take(param.len).collect()
             }
             Init::Normal(std) => (0..param.len).map(|_| (std * rng.normal()) as f32).collect(),

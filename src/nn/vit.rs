@@ -38,8 +38,8 @@ impl VitSizes {
 pub const IMAGENET: ChannelScale = ChannelScale { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 /// Amplitude of the first positions: as large as what patches say of pictures whose pixels have a deviation of 1.
 const POSITIONS: f64 = std::f64::consts::SQRT_2;
-/// What a channel adds to a token at first where all of a patch is white instead of black, at most. Half and twice
-/// as much learn as well.
+/// What a channel adds to a token at first where all of a patch is white instead of black, at most. A patch decoder
+/// learns as well with half and with twice as much.
 const COLOUR: f64 = 8.0;
 /// torchvision's.
 const EPS: f32 = 1e-6;

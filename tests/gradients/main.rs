@@ -19,7 +19,7 @@ use flowgpu::kernels::check::Distance;
 use flowgpu::nn::Projection;
 use flowgpu::rng::{Rng, Stream};
 
-/// One device for all tests of this file: pipelines are dear on software adapters.
+/// One device for all tests of this folder: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
 
 /// Samples of a net.

@@ -9,7 +9,7 @@ mod training;
 use std::sync::{Arc, LazyLock};
 
 use flowgpu::Result;
-use flowgpu::graph::{Bank, Device, Graph};
+use flowgpu::graph::{Bank, Device, Graph, Program};
 use flowgpu::kernels::optimizer::Hyper;
 use flowgpu::kernels::{Dtype, Set};
 use flowgpu::policy::presets::preset;
@@ -17,7 +17,7 @@ use flowgpu::policy::{self, Config, Images, Network, Observations, Sampler, Samp
 use flowgpu::rng::{Rng, Stream};
 use flowgpu::train::{Purpose, StepInputs, StepShape, TrainStep, Update, step_graph};
 
-/// One device for all tests of this file: pipelines are dear on software adapters.
+/// One device for all tests of this folder: pipelines are dear on software adapters.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::open("gpu").expect("the tests need an adapter"));
 
 fn devices() -> [Device; 3] {
@@ -73,12 +73,7 @@ impl Policy {
     }
 
     fn sample(&self, batch: &Batch, steps: usize) -> Result<Vec<f64>> {
-        let sampler = self.sampler(batch.len, steps)?;
-        let program = sampler.program();
-        program.write("images.0", &batch.images)?;
-        program.write("noise", &batch.noise)?;
-        program.run()?;
-        program.read_wide("sample")
+        batch.sampled_by(self.sampler(batch.len, steps)?.program())
     }
 
     /// Every set, bit for bit.
@@ -129,6 +124,14 @@ impl Batch {
             times: run(&self.times),
             weights: run(&self.weights),
         }
+    }
+
+    /// What a sampler's program makes of it.
+    fn sampled_by(&self, program: &Program) -> Result<Vec<f64>> {
+        program.write("images.0", &self.images)?;
+        program.write("noise", &self.noise)?;
+        program.run()?;
+        program.read_wide("sample")
     }
 
     fn inputs(&self) -> StepInputs<'_> {

@@ -107,10 +107,7 @@ fn a_decoder_in_one_launch_samples_as_launch_by_launch() -> Result<()> {
             let policy = Policy::new(&config, &device)?;
             let sample = |made_for| -> Result<(Vec<f64>, usize)> {
                 let program = Program::new(&graph_of(&config, &shape, made_for), &policy.bank)?;
-                program.write("images.0", &batch.images)?;
-                program.write("noise", &batch.noise)?;
-                program.run()?;
-                Ok((program.read_wide("sample")?, program.launches()))
+                Ok((batch.sampled_by(&program)?, program.launches()))
             };
             let ((many, launches), (one, fewer)) = (sample(&Device::Oracle)?, sample(made_for)?);
             let distance = Distance::between(&one, &many);
@@ -186,11 +183,8 @@ fn sampled(
     let policy = Policy::new(config, device)?;
     let graph = graph_of(config, shape, device);
     let program = Program::new(&graph, &policy.bank)?;
-    program.write("images.0", &batch.images)?;
-    program.write("noise", &batch.noise)?;
-    program.run()?;
     let kernels = graph.compile_plan().steps.iter().map(|step| step.kernel.name()).collect();
-    Ok((kernels, program.read_wide("sample")?))
+    Ok((kernels, batch.sampled_by(&program)?))
 }
 
 #[test]
